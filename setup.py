@@ -1,0 +1,39 @@
+"""Compiles the native core; everything else is in pyproject.toml.
+
+CLEW_SANITIZE=address builds it for AddressSanitizer (make asan).
+"""
+
+import os
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+flags = ["-O2", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unused-function"]
+if sanitizer := os.environ.get("CLEW_SANITIZE"):
+    flags += [f"-fsanitize={sanitizer}", "-g", "-fno-omit-frame-pointer"]
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                path.removeprefix("src/").removesuffix(".pyx").replace("/", "."),
+                [path],
+                extra_compile_args=flags,
+                extra_link_args=[f"-fsanitize={sanitizer}"] if sanitizer else [],
+            )
+            for path in sorted(glob("src/clew/_hot/*.pyx"))
+        ],
+        compiler_directives={
+            "language_level": "3",
+            "binding": True,
+            "embedsignature": False,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "freethreading_compatible": False,
+        },
+        build_dir="build/cython",
+    ),
+)

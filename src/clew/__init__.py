@@ -1,0 +1,1 @@
+"""Distributed tracing for Python that reaches all the way through Tor."""

@@ -1,0 +1,56 @@
+"""Every cap of the project: its value, its unit in the name, and why it is what it is."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- one span -------------------------------------------------------------------------------------------------------
+
+# OpenTelemetry's defaults. Past them a span is a log; what is dropped is counted in the OTLP fields made for it.
+ATTRIBUTES_PER_SPAN = 128
+EVENTS_PER_SPAN = 128
+LINKS_PER_SPAN = 128
+ATTRIBUTES_PER_EVENT = 128
+
+# A value nested deeper than this is replaced by a placeholder: cycles end here, and no decoder's stack is at risk
+# (protobuf decoders stop at 100 levels; each of ours takes two of them).
+VALUE_DEPTH = 32
+
+# Elements that one nested value may hold in all. It bounds what a cyclic or shared structure can unfold to.
+VALUE_ITEMS = 100_000
+
+# --- the queue and its batches --------------------------------------------------------------------------------------
+
+# About 180,000 typical spans. A program that makes 10,000 spans a second can outlast an exporter that hangs for 15 s.
+QUEUE_BYTES = 32 * MIB
+# OTEL_BSP_MAX_EXPORT_BATCH_SIZE and OTEL_BSP_SCHEDULE_DELAY of the OpenTelemetry specification.
+BATCH_SPANS = 512
+BATCH_DELAY_SECONDS = 5.0
+# A batch is one contiguous buffer: large enough for 512 typical spans, small enough to grow without a visible pause.
+BATCH_BYTES = 128 * KIB
+# A flush at exit may delay the end of the program by this at the most.
+CLOSE_TIMEOUT_SECONDS = 5.0
+
+# --- propagation ----------------------------------------------------------------------------------------------------
+
+# W3C trace context level 2, section 3.3.1.1; W3C baggage, section 3.3.2, summed over all header lines.
+TRACESTATE_MEMBERS = 32
+BAGGAGE_BYTES = 8192
+BAGGAGE_MEMBERS = 64
+
+# --- reading files --------------------------------------------------------------------------------------------------
+
+# A line or a message longer than this is damaged, or an attack on memory (OTLP bodies are at most 64 MiB).
+LINE_BYTES = 64 * MIB
+
+# --- tor ------------------------------------------------------------------------------------------------------------
+
+# One line of the control port. tor's own longest (descriptors, in data blocks) stay far below it.
+CONTROL_LINE_BYTES = 1 * MIB
+# All lines of one reply; GETINFO ns/all on the public network is about 4 MB.
+CONTROL_REPLY_BYTES = 64 * MIB
+# Events that wait for the program. At 3 KB each, 100 MB at the most; then the oldest go and are counted.
+CONTROL_EVENTS_QUEUED = 32_768
+# Circuits kept open by the mapper at once; a busy relay-less client has some dozens. The oldest is ended and counted.
+CIRCUITS_OPEN = 4096
