@@ -1,3 +1,72 @@
-.PHONY: build
-build:
-	flock .venv/.build.lock .venv/bin/python setup.py -q build_ext --inplace
+# Working on clew: `make` alone lists what there is. Each target can be the first command in a fresh clone.
+#
+# PYTHON=python3.12 make ...  makes .venv with that interpreter; without it an existing .venv keeps the one it has.
+# Everything generated lies in .venv, build and beside the sources of the native core; `make distclean` removes it all.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test unit lint types format bench build asan tor clean distclean asked-python
+export PYTHON
+
+# Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
+RUN := .venv/.installed-run
+DEV := .venv/.installed-dev
+COMPILED := .venv/.compiled
+NATIVE := $(wildcard src/clew/_hot/*.pyx src/clew/_hot/*.pxd src/clew/_hot/*.pxi src/clew/_hot/*.h)
+# An interpreter that was asked for by name, and is not the one .venv was made with.
+OTHER_PYTHON := $(if $(PYTHON),$(if $(filter $(PYTHON),$(shell cat .venv/.python 2>/dev/null)),,asked-python))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUN) build tor ## run the demo: seven parts, the last on a private Tor network on this machine
+	@.venv/bin/clew demo
+
+test: $(DEV) build tor ## run every test (a few minutes)
+	@.venv/bin/python -m pytest --durations=5
+
+unit: $(DEV) build ## run the unit tests (seconds, no tor)
+	@.venv/bin/python -m pytest tests/unit -q
+
+lint: $(DEV) build ## ruff, import rules, shellcheck
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/shellcheck .ci/run tools/*
+
+types: $(DEV) build ## mypy, and the native core's types against the compiled module
+	.venv/bin/mypy
+	.venv/bin/stubtest clew._hot --mypy-config-file pyproject.toml
+
+format: $(DEV) ## lay out the sources as `make lint` wants them
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: $(DEV) build ## measure clew beside its peers (minutes; on a quiet machine)
+	@.venv/bin/python benchmarks/bench_span.py
+
+build: $(COMPILED) ## compile the native core
+
+asan: $(DEV) ## run the native core's tests under AddressSanitizer
+	@tools/asan
+
+tor:
+	@tools/need-tor
+
+clean: ## remove what was compiled and cached; .venv stays
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(COMPILED)
+	rm -f src/clew/_hot/*.so
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf .venv src/*.egg-info
+
+$(COMPILED): setup.py $(NATIVE) | $(RUN)
+	@flock .venv/.build.lock .venv/bin/python setup.py -q build_ext --inplace
+	@touch $@
+
+$(RUN): pyproject.toml setup.py $(OTHER_PYTHON)
+	@tools/setup run
+
+$(DEV): pyproject.toml setup.py $(OTHER_PYTHON)
+	@tools/setup dev

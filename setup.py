@@ -4,10 +4,12 @@ CLEW_SANITIZE=address builds it for AddressSanitizer (make asan).
 """
 
 import os
-from glob import glob
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+HOT = Path("src/clew/_hot")
 
 flags = ["-O2", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unused-function"]
 if sanitizer := os.environ.get("CLEW_SANITIZE"):
@@ -17,12 +19,13 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                path.removeprefix("src/").removesuffix(".pyx").replace("/", "."),
-                [path],
+                ".".join(path.relative_to("src").with_suffix("").parts),
+                [str(path)],
+                depends=[str(header) for header in HOT.glob("*.h")],
                 extra_compile_args=flags,
                 extra_link_args=[f"-fsanitize={sanitizer}"] if sanitizer else [],
             )
-            for path in sorted(glob("src/clew/_hot/*.pyx"))
+            for path in sorted(HOT.glob("*.pyx"))
         ],
         compiler_directives={
             "language_level": "3",

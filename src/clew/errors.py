@@ -7,13 +7,13 @@ program by a span or a tracer once it exists.
 from __future__ import annotations
 
 __all__ = [
+    "CircuitError",
     "ClewError",
     "ConfigurationError",
     "ControlAuthenticationError",
     "ControlConnectionError",
     "ControlProtocolError",
     "ControlReplyError",
-    "CircuitError",
     "DecodeError",
     "ExportError",
     "FormatError",

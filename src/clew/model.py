@@ -8,10 +8,12 @@ All times are wall-clock nanoseconds since 1970 (UTC) as `int`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "AttributeValue",
@@ -29,7 +31,7 @@ __all__ = [
 
 # What an attribute may be when it is read back: sequences come back as tuples, mappings as dicts.
 AttributeValue: TypeAlias = (
-    "None | bool | int | float | str | bytes | tuple[AttributeValue, ...] | Mapping[str, AttributeValue]"
+    "bool | int | float | str | bytes | tuple[AttributeValue, ...] | Mapping[str, AttributeValue] | None"
 )
 Attributes: TypeAlias = "Mapping[str, AttributeValue]"
 

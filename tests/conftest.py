@@ -1,0 +1,44 @@
+"""What all tests share: hypothesis' settings, and what happens to tests that need tor where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The machine's speed is nobody's bug: no deadlines. CI draws the same examples each time; elsewhere they vary.
+hypothesis.settings.register_profile("clew", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("clew")
+
+# Debian puts tor where the PATH of a user may not lead.
+SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
+HAS_TOR = shutil.which("tor", path=SYSTEM_PATH) is not None
+
+left_out = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Skip what needs tor where there is no tor, and count it."""
+    config.stash[left_out] = 0
+    if HAS_TOR:
+        return
+    for item in items:
+        if item.get_closest_marker("tor") or "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason="there is no tor on this machine"))
+            config.stash[left_out] += 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say loudly what was left out."""
+    if count := config.stash.get(left_out, 0):
+        terminalreporter.section("NOT TESTED: TOR", red=True, bold=True)
+        terminalreporter.line(
+            f"{count} tests need tor, and there is none on this machine: type 'sudo apt-get install tor' and run again.",
+            red=True,
+        )
