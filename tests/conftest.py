@@ -39,6 +39,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if count := config.stash.get(left_out, 0):
         terminalreporter.section("NOT TESTED: TOR", red=True, bold=True)
         terminalreporter.line(
-            f"{count} tests need tor, and there is none on this machine: type 'sudo apt-get install tor' and run again.",
+            f"{count} tests need tor, and this machine has none: type 'sudo apt-get install tor' and run again.",
             red=True,
         )

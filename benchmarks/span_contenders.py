@@ -1,0 +1,242 @@
+"""What bench_span.py measures, one contender and one row in a process of its own.
+
+`python benchmarks/span_contenders.py CONTENDER ROW COUNT BLOCKS [SINK]` prints a JSON object. The contenders run the
+same loop: nothing is subtracted from any of them, so that the cost of the loop is in every figure alike.
+
+The span is the one of a circuit that is being built: a name, three attributes, and an event with one. "Encoded"
+means OTLP protobuf. clew encodes at `end()`; the OpenTelemetry SDK in the exporter, on the thread of its batch
+processor, and here its exporter throws the bytes away; fastotel cannot encode without sending, so its figures include
+a POST to the SINK on loopback for every 512 spans. All are waited for: a block ends when the last span of it is
+encoded and handed over.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import Tracer as OtelTracer
+
+    from clew import Tracer
+    from clew.otlp import Batch
+
+NAME = "build-circuit"
+BATCH = 512
+
+
+class Prepared(NamedTuple):
+    """A contender ready to run a row."""
+
+    loop: Callable[[int], None]  # makes so many spans
+    flush: Callable[[], None]  # returns when all of them are encoded and handed over
+    delivered: Callable[[], int | None]  # how many were; None where the contender cannot tell
+
+
+# --- the floor ------------------------------------------------------------------------------------------------------
+
+
+class Nothing:
+    """A context manager that does nothing, written in Python."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+
+def prepare_floor(_row: str, _count: int, _sink: str) -> Prepared:
+    nothing = Nothing()
+
+    def loop(count: int) -> None:
+        for _ in repeat(None, count):
+            with nothing:
+                pass
+
+    return Prepared(loop, lambda: None, lambda: None)
+
+
+# --- clew -----------------------------------------------------------------------------------------------------------
+
+
+def clew_loop(tracer: Tracer, *, typical: bool) -> Callable[[int], None]:
+    start_span = tracer.start_span
+
+    def empty(count: int) -> None:
+        for _ in repeat(None, count):
+            with start_span(NAME):
+                pass
+
+    def full(count: int) -> None:
+        for _ in repeat(None, count):
+            with start_span(NAME) as span:
+                span.set_attribute("circuit.id", 4242)
+                span.set_attribute("circuit.purpose", "GENERAL")
+                span.set_attribute("circuit.timeout", 1.5)
+                span.add_event("circuit-extended", {"hop": 1})
+
+    return full if typical else empty
+
+
+def prepare_clew(row: str, count: int, _sink: str) -> Prepared:
+    from clew import NeverSample, NoopExporter, Tracer
+
+    if row == "queued":
+        tracer = Tracer("bench", exporter=_HungClewExporter(), max_queue_bytes=count * 1024)
+    elif row == "not_sampled":
+        tracer = Tracer("bench", exporter=NoopExporter(), sampler=NeverSample())
+    else:
+        tracer = Tracer("bench", exporter=NoopExporter())
+
+    def flush() -> None:
+        if not tracer.flush(60):
+            raise RuntimeError("clew did not deliver everything")
+
+    return Prepared(clew_loop(tracer, typical=row in {"typical", "queued"}), flush, lambda: tracer.stats().exported)
+
+
+class _HungClewExporter:
+    def export(self, batch: Batch) -> None:
+        threading.Event().wait()
+
+    def close(self) -> None:
+        return None
+
+
+# --- OpenTelemetry --------------------------------------------------------------------------------------------------
+
+
+def otel_loop(tracer: OtelTracer, *, typical: bool) -> Callable[[int], None]:
+    start_span = tracer.start_as_current_span
+
+    def empty(count: int) -> None:
+        for _ in repeat(None, count):
+            with start_span(NAME):
+                pass
+
+    def full(count: int) -> None:
+        for _ in repeat(None, count):
+            with start_span(NAME) as span:
+                span.set_attribute("circuit.id", 4242)
+                span.set_attribute("circuit.purpose", "GENERAL")
+                span.set_attribute("circuit.timeout", 1.5)
+                span.add_event("circuit-extended", {"hop": 1})
+
+    return full if typical else empty
+
+
+def prepare_otel(row: str, count: int, _sink: str) -> Prepared:
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+    encoded = [0]
+
+    class EncodingExporter(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            if row == "queued":
+                threading.Event().wait()
+            encode_spans(spans).SerializeToString()
+            encoded[0] += len(spans)
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider(sampler=ALWAYS_OFF if row == "not_sampled" else ALWAYS_ON)
+    processor = BatchSpanProcessor(EncodingExporter(), max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
+    provider.add_span_processor(processor)
+
+    def flush() -> None:
+        if not processor.force_flush():
+            raise RuntimeError("the OpenTelemetry SDK did not deliver everything")
+
+    loop = otel_loop(provider.get_tracer("bench"), typical=row in {"typical", "queued"})
+    return Prepared(loop, flush, lambda: encoded[0])
+
+
+def prepare_fastotel(row: str, count: int, sink: str) -> Prepared:
+    from fastotel import OTLPSpanProcessor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+    provider = TracerProvider(sampler=ALWAYS_OFF if row == "not_sampled" else ALWAYS_ON)
+    processor = OTLPSpanProcessor(endpoint=sink, max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
+    provider.add_span_processor(processor)
+
+    def flush() -> None:
+        if not processor.force_flush():
+            raise RuntimeError("fastotel did not deliver everything")
+
+    loop = otel_loop(provider.get_tracer("bench"), typical=row in {"typical", "queued"})
+    return Prepared(loop, flush, lambda: None)
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+CONTENDERS = {"floor": prepare_floor, "clew": prepare_clew, "otel": prepare_otel, "fastotel": prepare_fastotel}
+
+
+def measure_time(contender: str, row: str, count: int, blocks: int, sink: str) -> dict[str, float]:
+    """CPU (all threads of the process) and wall-clock nanoseconds per span: the median of some blocks of spans."""
+    prepared = CONTENDERS[contender](row, count, sink)
+    prepared.loop(max(count // 10, 1))
+    prepared.flush()
+    cpu_ns, wall_ns = [], []
+    for _ in range(blocks):
+        gc.collect()
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        prepared.loop(count)
+        prepared.flush()
+        cpu_ns.append((time.process_time_ns() - cpu) / count)
+        wall_ns.append((time.perf_counter_ns() - wall) / count)
+    made = max(count // 10, 1) + blocks * count
+    delivered = prepared.delivered()
+    if delivered is not None and row != "not_sampled" and delivered != made:
+        raise RuntimeError(f"{contender} delivered {delivered} of {made} spans: its figures would mean nothing")
+    return {"cpu_ns": statistics.median(cpu_ns), "wall_ns": statistics.median(wall_ns)}
+
+
+def measure_memory(contender: str, count: int, sink: str) -> dict[str, float]:
+    """Growth of the resident memory, in bytes, per typical span that waits while the exporter hangs."""
+    prepared = CONTENDERS[contender]("queued", count, sink)
+    prepared.loop(2 * BATCH)  # the exporter is given its first batch, and hangs
+    time.sleep(0.2)
+    gc.collect()
+    before = _resident_bytes()
+    prepared.loop(count)
+    gc.collect()
+    return {"bytes": (_resident_bytes() - before) / count}
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    contender, row, count, blocks, sink = *sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+    if row == "queued":
+        result = measure_memory(contender, count, sink)
+    else:
+        result = measure_time(contender, row, count, blocks, sink)
+    print(json.dumps(result), flush=True)
+    # Not by way of the exit handlers: some exporters hang, on purpose.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
