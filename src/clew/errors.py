@@ -15,6 +15,7 @@ __all__ = [
     "ControlProtocolError",
     "ControlReplyError",
     "DecodeError",
+    "EncodeError",
     "ExportError",
     "FormatError",
     "LabError",
@@ -46,6 +47,10 @@ class ExportError(ClewError):
 
 class DecodeError(ClewError, ValueError):
     """Bytes that are not what they should be (OTLP protobuf or JSON)."""
+
+
+class EncodeError(ClewError, ValueError):
+    """A record that OTLP has no place for."""
 
 
 class FormatError(ClewError):

@@ -31,6 +31,15 @@ BATCH_DELAY_SECONDS = 5.0
 BATCH_BYTES = 128 * KIB
 # A flush at exit may delay the end of the program by this at the most.
 CLOSE_TIMEOUT_SECONDS = 5.0
+# A child process of multiprocessing is waited for by its parent, often with a timeout of its own.
+CHILD_CLOSE_SECONDS = 2.0
+# An exporter that cannot deliver says so in the log once in this time for each kind of error; the ledger counts them all.
+ERROR_LOG_SECONDS = 60.0
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+# RateLimitSample keeps eight bytes for each trace of a second. Who wants more than this wants AlwaysSample.
+RATE_LIMIT_PER_SECOND = 100_000
 
 # --- propagation ----------------------------------------------------------------------------------------------------
 
@@ -43,6 +52,10 @@ BAGGAGE_MEMBERS = 64
 
 # A line or a message longer than this is damaged, or an attack on memory (OTLP bodies are at most 64 MiB).
 LINE_BYTES = 64 * MIB
+
+# Lists and mappings within each other in one value. protobuf's decoders stop at 100 levels of messages, and each of
+# these takes two or three: what another tool could write is read, and the stack is safe from what it could not.
+DECODED_VALUE_DEPTH = 64
 
 # --- tor ------------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, final
 
-from clew.model import Attributes, Event, Link, SpanContext, SpanKind, Stats, Status
+from clew.model import Attributes, Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Stats, Status
 from clew.protocols import Clock
 
 CURRENT: Any  # the default of start_span's parent: whatever span is current
@@ -156,6 +156,12 @@ def spans_to_json(spans: bytes) -> bytes:
     Returns: the elements, comma-separated, without the brackets, in UTF-8, without newlines.
     Raises: DecodeError.
     """
+
+def spans_to_records(spans: bytes, resource: Resource, scope: Scope) -> list[SpanRecord]:
+    """Concatenated ScopeSpans.spans fields as records. Raises DecodeError."""
+
+def traces_to_records(data: bytes) -> list[SpanRecord]:
+    """A TracesData message as records. Raises DecodeError."""
 
 def fork_count() -> int:
     """How often this process and its ancestors forked since the core was loaded, seen from this process."""

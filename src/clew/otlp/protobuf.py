@@ -1,0 +1,256 @@
+"""OTLP protobuf <-> records.
+
+Decoding is the native core's. Encoding, here, is for records that did not come from a span of this process: files that
+are converted, spans made by tests. Ended spans are encoded by the native core, in `Span.end()`.
+
+Source: opentelemetry/proto/trace/v1/trace.proto, common/v1/common.proto, resource/v1/resource.proto.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from clew._hot import traces_to_records
+from clew.errors import DecodeError, EncodeError
+from clew.limits import DECODED_VALUE_DEPTH, LINE_BYTES
+from clew.model import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from clew.model import Attributes, AttributeValue, Event, Link, Resource, Scope, SpanRecord
+
+__all__ = ["decode_traces", "encode_resource", "encode_scope", "encode_span", "encode_traces", "traces_message"]
+
+_VARINT: Final = 0
+_FIXED64: Final = 1
+_BYTES: Final = 2
+_FIXED32: Final = 5
+
+_INT64: Final = range(-(1 << 63), 1 << 63)
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+# What a status of CANCELLED travels as, see model.Status.
+_CANCELLED: Final = ("clew.status", "cancelled")
+
+
+def decode_traces(data: bytes) -> list[SpanRecord]:
+    """A TracesData (or ExportTraceServiceRequest) message as records, in the order in which they stand there.
+
+    Raises:
+        DecodeError: the message is damaged or longer than `limits.LINE_BYTES`, or a span in it has no valid id.
+    """
+    if len(data) > LINE_BYTES:
+        raise DecodeError(f"an OTLP message of {len(data)} bytes is longer than the {LINE_BYTES} that are read")
+    return traces_to_records(data)
+
+
+def encode_traces(records: Iterable[SpanRecord]) -> bytes:
+    """Records as a TracesData message. Those of one resource and scope stand together.
+
+    Raises:
+        EncodeError: see `encode_span`.
+    """
+    groups: dict[tuple[bytes, bytes], list[bytes]] = {}
+    # Records that were read together share these objects: each is encoded once.
+    resources: dict[int, tuple[Resource, bytes]] = {}
+    scopes: dict[int, tuple[Scope, bytes]] = {}
+    for record in records:
+        resource, scope = record.resource, record.scope
+        if id(resource) not in resources:
+            resources[id(resource)] = (resource, encode_resource(resource))
+        if id(scope) not in scopes:
+            scopes[id(scope)] = (scope, encode_scope(scope))
+        group = (resources[id(resource)][1], scopes[id(scope)][1])
+        groups.setdefault(group, []).append(encode_span(record))
+    # Concatenated messages are one message with the repeated fields of all.
+    return b"".join(traces_message(resource, scope, b"".join(spans)) for (resource, scope), spans in groups.items())
+
+
+def traces_message(resource: bytes, scope: bytes, spans: bytes) -> bytes:
+    """A TracesData message of one resource and one scope.
+
+    Args:
+        resource: a Resource message.
+        scope: an InstrumentationScope message.
+        spans: concatenated ScopeSpans.spans fields.
+    """
+    scope = _message(1, scope)
+    resource = _message(1, resource)
+    scope_spans = _head(2, len(scope) + len(spans))
+    resource_spans = _head(1, len(resource) + len(scope_spans) + len(scope) + len(spans))
+    return b"".join((resource_spans, resource, scope_spans, scope, spans))
+
+
+def encode_resource(resource: Resource) -> bytes:
+    """A Resource message."""
+    return _attributes(1, resource.attributes)
+
+
+def encode_scope(scope: Scope) -> bytes:
+    """An InstrumentationScope message."""
+    return _text(1, scope.name) + _text(2, scope.version) + _attributes(3, scope.attributes)
+
+
+def encode_span(record: SpanRecord) -> bytes:
+    """A record as a ScopeSpans.spans field: tag, length and Span message.
+
+    Integers beyond 64 bits become their decimal digits, lone surrogates U+FFFD, as in the native core.
+
+    Raises:
+        EncodeError: what OTLP has no place for: ids that are no hex digits of the right length, negative times and
+            counts, values nested deeper than `limits.DECODED_VALUE_DEPTH` or of a type that no attribute has.
+    """
+    attributes, status = record.attributes, record.status
+    if status is Status.CANCELLED:
+        attributes, status = {**attributes, _CANCELLED[0]: _CANCELLED[1]}, Status.ERROR
+    status_message = _text(2, record.status_description) + _number(3, status)
+    fields = (
+        _id(1, record.trace_id, 16),
+        _id(2, record.span_id, 8),
+        _text(3, record.trace_state),
+        _id(4, record.parent_id, 8) if record.parent_id else b"",
+        _text(5, record.name),
+        _number(6, record.kind),
+        _time(7, record.start_time_ns),
+        _time(8, record.end_time_ns),
+        _attributes(9, attributes),
+        _number(10, record.dropped_attributes),
+        *(_message(11, _event(event)) for event in record.events),
+        _number(12, record.dropped_events),
+        *(_message(13, _link(link)) for link in record.links),
+        _number(14, record.dropped_links),
+        _message(15, status_message) if status_message else b"",
+        _flags(16, record.flags),
+    )
+    return _message(2, b"".join(fields))
+
+
+def _event(event: Event) -> bytes:
+    fields = (
+        _time(1, event.time_ns),
+        _text(2, event.name),
+        _attributes(3, event.attributes),
+        _number(4, event.dropped_attributes),
+    )
+    return b"".join(fields)
+
+
+def _link(link: Link) -> bytes:
+    context = link.context
+    fields = (
+        _id(1, context.trace_id, 16),
+        _id(2, context.span_id, 8),
+        _text(3, context.trace_state),
+        _attributes(4, link.attributes),
+        _number(5, link.dropped_attributes),
+        # Bits 8 and 9: it is known whether the context is remote, and it is.
+        _flags(6, context.trace_flags | (0x300 if context.is_remote else 0)),
+    )
+    return b"".join(fields)
+
+
+def _attributes(number: int, attributes: Attributes) -> bytes:
+    return b"".join(_message(number, _pair(key, value, 0)) for key, value in attributes.items())
+
+
+def _pair(key: str, value: AttributeValue, depth: int) -> bytes:
+    return _text(1, key) + _message(2, _value(value, depth))
+
+
+def _value(value: AttributeValue, depth: int) -> bytes:
+    """An AnyValue message, `depth` lists and mappings down."""
+    match value:
+        case None:
+            return b""
+        case str():
+            return _message(1, _utf8(value))
+        case bool():
+            return bytes((2 << 3, value))
+        case int() if value in _INT64:
+            return bytes((3 << 3,)) + _varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+        case int():
+            return _message(1, _digits(value))
+        case float():
+            return bytes((4 << 3 | _FIXED64,)) + struct.pack("<d", value)
+        case bytes():
+            return _message(7, value)
+    if depth == DECODED_VALUE_DEPTH:
+        raise EncodeError(f"an attribute's value is nested deeper than {DECODED_VALUE_DEPTH} levels")
+    match value:
+        case tuple() | list():
+            return _message(5, b"".join(_message(1, _value(item, depth + 1)) for item in value))
+        case Mapping():
+            return _message(6, b"".join(_message(1, _pair(key, item, depth + 1)) for key, item in value.items()))
+    raise EncodeError(f"an attribute's value cannot be a {type(value).__name__}")
+
+
+def _digits(value: int) -> bytes:
+    try:
+        return str(value).encode()
+    except ValueError as error:  # thousands of digits: sys.set_int_max_str_digits
+        raise EncodeError(f"an attribute's value is an integer of {value.bit_length()} bits") from error
+
+
+# --- protobuf's wire format -----------------------------------------------------------------------------------------
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _head(number: int, size: int) -> bytes:
+    return bytes((number << 3 | _BYTES,)) + _varint(size)
+
+
+def _message(number: int, data: bytes) -> bytes:
+    return _head(number, len(data)) + data
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text).encode()
+
+
+def _text(number: int, text: str) -> bytes:
+    return _message(number, _utf8(text)) if text else b""
+
+
+def _number(number: int, value: int) -> bytes:
+    """A uint32 or an enum."""
+    if not 0 <= value <= 0xFFFF_FFFF:
+        raise EncodeError(f"a count cannot be {value}")
+    return bytes((number << 3 | _VARINT,)) + _varint(value) if value else b""
+
+
+def _flags(number: int, value: int) -> bytes:
+    if not 0 <= value <= 0xFFFF_FFFF:
+        raise EncodeError(f"flags cannot be {value}")
+    return _varint(number << 3 | _FIXED32) + value.to_bytes(4, "little") if value else b""
+
+
+def _time(number: int, time_ns: int) -> bytes:
+    if not 0 <= time_ns <= 0xFFFF_FFFF_FFFF_FFFF:
+        raise EncodeError(f"a time cannot be {time_ns} ns after 1970")
+    return bytes((number << 3 | _FIXED64,)) + time_ns.to_bytes(8, "little") if time_ns else b""
+
+
+def _id(number: int, digits: str, size: int) -> bytes:
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        data = b""
+    if len(data) != size:
+        raise EncodeError(f"an id must be {2 * size} hex digits, not {digits!r}")
+    return _message(number, data)
