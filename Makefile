@@ -65,8 +65,8 @@ $(COMPILED): setup.py $(NATIVE) | $(RUN)
 	@flock .venv/.build.lock .venv/bin/python setup.py -q build_ext --inplace
 	@touch $@
 
-$(RUN): pyproject.toml setup.py $(OTHER_PYTHON)
+$(RUN): pyproject.toml $(OTHER_PYTHON)
 	@tools/setup run
 
-$(DEV): pyproject.toml setup.py $(OTHER_PYTHON)
+$(DEV): pyproject.toml $(OTHER_PYTHON)
 	@tools/setup dev

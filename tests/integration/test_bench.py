@@ -1,0 +1,43 @@
+"""The benchmark works, and its recorded results say nothing of the machine's owner."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "benchmarks"
+
+
+@pytest.mark.timeout(300)
+def test_a_quick_run_prints_every_row_and_bar(tmp_path: Path) -> None:
+    """`bench_span.py --quick` measures every row for every contender, and judges every bar."""
+    result = tmp_path / "quick.json"
+    command = [sys.executable, str(BENCH / "bench_span.py"), "--quick", "--json", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(result.read_text())
+    measured = {entry["row"]: set(entry["median"]) for entry in report["rows"]}
+    everyone, all_but_floor = {"floor", "clew", "otel", "fastotel"}, {"clew", "otel", "fastotel"}
+    assert measured == {
+        "not_sampled": everyone,
+        "empty": everyone,
+        "typical": everyone,
+        "queued": all_but_floor,
+        "import": all_but_floor,
+        "modules": all_but_floor,
+    }
+    assert [bar["row"] for bar in report["bars"]] == ["not_sampled", "empty", "typical", "queued", "import", "modules"]
+    for entry in report["rows"]:
+        assert entry["what"] in done.stdout
+
+
+def test_recorded_results_hold_no_paths() -> None:
+    """What is committed names the processor and versions, no folder of the machine."""
+    for path in (BENCH / "results").glob("*.json"):
+        assert not re.search(r"/(home|root|tmp|usr|work)\b", path.read_text()), path.name

@@ -1,0 +1,58 @@
+"""ARCHITECTURE.md tells the truth about the files that exist and about who may import whom."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src/clew"
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def rows() -> dict[str, str]:
+    """The table of modules: path below src/clew -> purpose."""
+    section = PAGE.partition("## Modules")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|$", section, re.MULTILINE))
+
+
+def modules() -> set[str]:
+    """What needs a row: each module, with a package's own `__init__` as the package, and a .pxd without its .pyx."""
+    found = set()
+    for path in SOURCES.rglob("*"):
+        relative = path.relative_to(SOURCES)
+        if "__pycache__" in relative.parts:
+            continue
+        if path.name == "__init__.py":
+            found.add("__init__.py" if relative.parent == Path() else f"{relative.parent}/")
+        elif path.suffix in {".py", ".pyx"} or (path.suffix == ".pxd" and not path.with_suffix(".pyx").exists()):
+            found.add(str(relative))
+    return found
+
+
+def test_each_module_has_a_row_and_each_row_a_module() -> None:
+    """The table lists the modules that exist: nothing more, nothing less."""
+    listed = set(rows())
+    assert listed - modules() == set(), "rows without a module"
+    assert modules() - listed == set(), "modules without a row"
+
+
+def test_each_row_states_a_purpose_of_its_own() -> None:
+    """No purpose is empty, and no two are the same."""
+    purposes = list(rows().values())
+    assert all(len(purpose) > 10 for purpose in purposes)
+    assert len(set(purposes)) == len(purposes)
+
+
+def test_the_table_is_in_the_order_of_imports() -> None:
+    """Reading the table downwards is reading the layers that import-linter checks upwards."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
+    order = [layer.strip("()") for layer in reversed(layers)]
+    seen: list[str] = []
+    for path in rows():
+        layer = path.split("/")[0].removesuffix(".py")
+        if layer in order and layer not in seen:
+            seen.append(layer)
+    assert seen == [layer for layer in order if layer in seen]
