@@ -29,8 +29,10 @@ setup(
         ],
         compiler_directives={
             "language_level": "3",
-            "binding": True,
-            "embedsignature": False,
+            # Method descriptors of C, which the interpreter calls without making a bound method.
+            "binding": False,
+            "embedsignature": True,
+            "embedsignature.format": "clinic",
             "boundscheck": False,
             "wraparound": False,
             "initializedcheck": False,

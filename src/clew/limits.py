@@ -65,5 +65,9 @@ CONTROL_LINE_BYTES = 1 * MIB
 CONTROL_REPLY_BYTES = 64 * MIB
 # Events that wait for the program. At 3 KB each, 100 MB at the most; then the oldest go and are counted.
 CONTROL_EVENTS_QUEUED = 32_768
+# The same in bytes: a peer that is no tor could send events of a megabyte each. tor's own have about 300 bytes.
+CONTROL_EVENTS_QUEUED_BYTES = 64 * MIB
+# Until tor has to accept a connection or answer a command. Its main loop is busy for a second or two at the most.
+CONTROL_TIMEOUT_SECONDS = 10.0
 # Circuits kept open by the mapper at once; a busy relay-less client has some dozens. The oldest is ended and counted.
 CIRCUITS_OPEN = 4096

@@ -1,0 +1,28 @@
+"""The native core: spans, their context, the samplers that need no Python, the queue of encoded spans.
+
+One compiled implementation, in Cython. A module of it for each noun: buffer and values (encoding), ids, clock, samplers,
+"""
+
+from clew._hot.decode import spans_to_records, traces_to_records
+from clew._hot.ids import fork_count
+from clew._hot.queue import Queue
+from clew._hot.samplers import AlwaysSample, NeverSample, ProbabilitySample, RateLimitSample
+from clew._hot.span import CURRENT, ContextScope, Span, TracerCore, current_span, remote_span, use_span
+
+__all__ = [
+    "CURRENT",
+    "AlwaysSample",
+    "ContextScope",
+    "NeverSample",
+    "ProbabilitySample",
+    "Queue",
+    "RateLimitSample",
+    "Span",
+    "TracerCore",
+    "current_span",
+    "fork_count",
+    "remote_span",
+    "spans_to_records",
+    "traces_to_records",
+    "use_span",
+]

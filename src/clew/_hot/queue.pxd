@@ -1,0 +1,47 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from clew._hot.buffer cimport Buffer
+
+cdef struct Chunk:
+    Buffer buffer
+    Py_ssize_t count
+    Chunk* next
+
+
+# A node of the list of open spans, inside each span. A span is in the list while it can be ended by the queue.
+cdef struct OpenSpan:
+    OpenSpan* before
+    OpenSpan* after
+    void (*finish)(OpenSpan* node) noexcept
+    PyObject* span
+
+
+cdef class Queue:
+    cdef public object start_worker
+    cdef public bint closed
+    cdef object __weakref__
+    cdef Py_ssize_t max_bytes, batch_spans, batch_bytes
+    # This process's share; `reset` sets all of it to nothing in a child.
+    cdef unsigned int process
+    cdef bint worker_started, waiting, woken
+    cdef void* alarm
+    cdef Chunk* head
+    cdef Chunk* tail
+    cdef Chunk* spare
+    cdef OpenSpan* open_spans
+    cdef Py_ssize_t queued_bytes, taken_bytes, taken_spans
+    cdef uint64_t started, ended, not_sampled, put, exported, failed
+    cdef uint64_t dropped_full, dropped_closed, dropped_memory
+    cdef Py_ssize_t coerced, errors
+
+    cdef void reset(self) noexcept
+    cdef void check_process(self) noexcept
+    cdef void begin_span(self, OpenSpan* node) noexcept
+    cdef void end_span(self, OpenSpan* node) noexcept
+    cdef void seal(self) noexcept
+    cdef void free_chunks(self) noexcept
+    cdef Buffer* begin_put(self) noexcept
+    cdef void commit(self, size_t start) noexcept
+    cdef void ring(self) noexcept
+    cdef void call_start_worker(self) noexcept
