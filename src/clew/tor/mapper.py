@@ -1,0 +1,282 @@
+"""Drives the table of circuits with tor's events, owns what is open, and joins circuits to the operations that asked.
+
+Operations of this program (`manager.py`) claim the circuits that they asked tor for. tor's reply, which has the
+circuit's id, and the circuit's first events reach us on different threads, in any order. So while a command is under
+way, the events of circuits that nobody knows yet wait; they go on with the claim, or without one when every command
+that can have made the circuit has been answered. Their times are those of their arrival, so nothing is lost by waiting,
+and a circuit is joined to an operation by its id alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from itertools import count
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+from clew import limits
+from clew.tor.circuit_spans import AnyCircuitEvent, Circuit, CircuitSpans
+from clew.tor.circuits import CHANGES, STATUSES, Action, State, Trigger, transition
+from clew.tor.events import CircuitEvent, CircuitMinorEvent
+from clew.tor.privacy import Privacy, PrivacyFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clew._hot import Span, TracerCore
+    from clew.tor.events import Event, Relay
+
+__all__ = ["CircuitMapper", "Claim", "MapperCounts", "Outcome"]
+
+
+class MapperCounts(NamedTuple):
+    """What a mapper has seen so far."""
+
+    events: int  # CIRC and CIRC_MINOR
+    unknown: int  # of them: with a status that is not in the table
+    launched: int  # builds that began; = built + failed + lost + building
+    built: int
+    failed: int  # ended without BUILT
+    lost: int  # ended by `close`, by eviction, or because another run of tor took the id
+    building: int  # open now
+    partial: int  # builds of which a part was not seen
+    evicted: int  # circuits forgotten because more than limits.CIRCUITS_OPEN were known
+    known: int  # circuits known now, built ones included
+
+
+class Outcome(NamedTuple):
+    """How the build of a claimed circuit ended."""
+
+    circuit_id: str
+    trigger: Trigger  # BUILT, FAILED, CLOSED or LOST
+    path: tuple[Relay, ...]
+    purpose: str | None
+    reason: str | None  # as tor writes it, or ours for LOST
+    remote_reason: str | None
+    failed_hop: int | None  # the hop that was in progress, if any; 1 for the first
+    explanation: str  # of an end without BUILT, for people; it has nothing that privacy forbids
+
+
+class Claim(NamedTuple):
+    """An operation of this program that waits for a circuit."""
+
+    parent: Span  # the build span goes under it
+    on_end: Callable[[Outcome], None]  # called once, when the spans have ended; on any thread, must not block
+    path: tuple[Relay, ...] = ()  # the hops asked for, if they were named
+    extend_time_ns: int | None = None  # for a circuit that was there before: when it was asked to be extended
+
+
+class _Held(NamedTuple):
+    """Events of a circuit that a command under way may have made."""
+
+    ticket: int  # the newest command when they began to wait
+    steps: list[tuple[Trigger, AnyCircuitEvent]]
+
+
+class CircuitMapper:
+    """Turns circuit events into spans.
+
+    Args:
+        tracer: makes the spans.
+        privacy: the level, or a filter that is shared with others whose hashes shall agree.
+        unclaimed: whether circuits that no operation of this program asked for are traced too, each as a trace of its
+            own.
+
+    Thread: `handle` is called by one thread at a time, in the order of the events; everything else by any. Nothing
+        blocks but for the time that another thread needs for one event.
+    """
+
+    def __init__(
+        self,
+        tracer: TracerCore,
+        privacy: Privacy | PrivacyFilter = Privacy.PSEUDONYMOUS,
+        *,
+        unclaimed: bool = True,
+    ) -> None:
+        self._filter = privacy if isinstance(privacy, PrivacyFilter) else PrivacyFilter(privacy)
+        self._spans = CircuitSpans(tracer, self._filter)
+        self._unclaimed = unclaimed
+        self._lock = Lock()
+        self._circuits: dict[str, Circuit] = {}  # the oldest first
+        self._claims: dict[str, list[Claim]] = {}  # of circuits in _circuits
+        self._tickets = count(1)
+        self._open_tickets: dict[int, None] = {}  # commands under way, the oldest first
+        self._held: dict[str, _Held] = {}
+        self._ended: deque[tuple[Claim, Outcome]] = deque()  # to be told when the lock is free
+        self._events = self._unknown = self._evicted = 0
+
+    @property
+    def privacy(self) -> PrivacyFilter:
+        """The filter that all attributes pass through."""
+        return self._filter
+
+    @property
+    def counts(self) -> MapperCounts:
+        """What was seen so far."""
+        with self._lock:
+            spans = self._spans
+            return MapperCounts(
+                events=self._events,
+                unknown=self._unknown,
+                launched=spans.launched,
+                built=spans.built,
+                failed=spans.failed,
+                lost=spans.lost,
+                building=spans.launched - spans.built - spans.failed - spans.lost,
+                partial=spans.partial,
+                evicted=self._evicted,
+                known=len(self._circuits),
+            )
+
+    def handle(self, event: Event) -> None:
+        """Take one event of tor's; those that are not about circuits are ignored. Never raises for what tor sends."""
+        if isinstance(event, CircuitEvent):
+            trigger = STATUSES.get(event.status, Trigger.UNKNOWN)
+        elif isinstance(event, CircuitMinorEvent):
+            trigger = CHANGES.get(event.change, Trigger.UNKNOWN)
+        else:
+            return
+        with self._lock:
+            self._events += 1
+            if trigger is Trigger.UNKNOWN:
+                self._unknown += 1
+            held = self._held.get(event.circuit_id)
+            if held is None and self._open_tickets and event.circuit_id not in self._circuits:
+                held = self._hold(event.circuit_id)
+            if held is not None:
+                held.steps.append((trigger, event))
+            else:
+                self._step(trigger, event)
+        self._tell()
+
+    def close(self, reason: str, time_ns: int | None = None) -> None:
+        """tor or the connection has gone away, or we go: end all that is open, and forget every circuit.
+
+        The mapper can be used again; circuit ids then belong to another run of tor.
+
+        Args:
+            reason: in capitals, as tor writes its own: CONNECTION_LOST, TOR_EXITED, DETACHED, ...
+            time_ns: when that happened; None for now. A replay gives the time of its last event.
+        """
+        if time_ns is None:
+            time_ns = time.time_ns()
+        with self._lock:
+            for circuit_id in list(self._held):
+                self._release(circuit_id)
+            for circuit_id in list(self._circuits):
+                self._lose(circuit_id, reason, time_ns)
+        self._tell()
+
+    # --- claims -----------------------------------------------------------------------------------------------------
+
+    def expect(self, circuit_id: str | None = None) -> int:
+        """A command is about to be sent that makes a circuit, or that extends the one with this id.
+
+        Returns: a ticket, to be given back with `claim` or `withdraw`, whatever comes of the command.
+        """
+        with self._lock:
+            ticket = next(self._tickets)
+            self._open_tickets[ticket] = None
+            if circuit_id is not None:
+                self._hold(circuit_id)
+            return ticket
+
+    def claim(self, ticket: int, circuit_id: str, claim: Claim) -> None:
+        """tor agreed to the command and gave the circuit this id: its build belongs to the operation."""
+        with self._lock:
+            self._open_tickets.pop(ticket, None)
+            circuit = self._circuits.get(circuit_id)
+            if circuit is None:
+                circuit = self._keep(Circuit(circuit_id))
+            self._claims.setdefault(circuit_id, []).append(claim)
+            circuit.parent = claim.parent
+            circuit.planned = claim.path
+            if claim.extend_time_ns is not None:
+                self._step(Trigger.EXTEND, CircuitEvent(claim.extend_time_ns, circuit_id, Trigger.EXTEND))
+            if circuit_id in self._held:
+                self._release(circuit_id)
+            self._release_answered()
+        self._tell()
+
+    def withdraw(self, ticket: int) -> None:
+        """The command failed, or its outcome will not be known: it claims nothing."""
+        with self._lock:
+            self._open_tickets.pop(ticket, None)
+            self._release_answered()
+        self._tell()
+
+    def _hold(self, circuit_id: str) -> _Held:
+        """Have the events of a circuit wait for all commands that are under way."""
+        known = self._held.get(circuit_id)
+        held = _Held(next(reversed(self._open_tickets)), [] if known is None else known.steps)
+        self._held[circuit_id] = held
+        return held
+
+    def _release_answered(self) -> None:
+        """Let go what no command under way can have made: what began to wait before the oldest of them was sent."""
+        oldest = next(iter(self._open_tickets), None)
+        for circuit_id in [i for i, held in self._held.items() if oldest is None or held.ticket < oldest]:
+            self._release(circuit_id)
+
+    def _release(self, circuit_id: str) -> None:
+        for trigger, event in self._held.pop(circuit_id).steps:
+            self._step(trigger, event)
+
+    def _tell(self) -> None:
+        """Tell operations how their circuits ended. Outside the lock: they may call us."""
+        while self._ended:
+            try:
+                claim, outcome = self._ended.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            claim.on_end(outcome)
+
+    # --- the table's driver -----------------------------------------------------------------------------------------
+
+    def _step(self, trigger: Trigger, event: AnyCircuitEvent) -> None:
+        circuit = self._circuits.get(event.circuit_id)
+        if circuit is None:
+            if not self._unclaimed:
+                return
+            circuit = Circuit(event.circuit_id)
+        step = transition(circuit.state, trigger)
+        if Action.RESTART in step.actions:  # the event is about another circuit
+            self._lose(circuit.id, "TOR_RESTARTED", event.time_ns)
+            self._step(trigger, event)
+            return
+        self._spans.apply(step.actions, circuit, trigger, event)
+        circuit.state = step.state
+        if circuit.span is None and step.state in (State.BUILT, State.GONE):
+            self._report(circuit, trigger, event)
+        if step.state is State.GONE:
+            self._circuits.pop(circuit.id, None)
+        elif step.state is not State.UNSEEN:
+            self._keep(circuit)
+
+    def _lose(self, circuit_id: str, reason: str, time_ns: int) -> None:
+        self._step(Trigger.LOST, CircuitEvent(time_ns, circuit_id, Trigger.LOST, reason=reason))
+
+    def _keep(self, circuit: Circuit) -> Circuit:
+        if circuit.id not in self._circuits:
+            self._circuits[circuit.id] = circuit
+            if len(self._circuits) > limits.CIRCUITS_OPEN:
+                self._evicted += 1
+                self._lose(next(iter(self._circuits)), "EVICTED", circuit.time_ns)
+        return circuit
+
+    def _report(self, circuit: Circuit, trigger: Trigger, event: AnyCircuitEvent) -> None:
+        claims = self._claims.pop(circuit.id, None)
+        if claims is None:
+            return
+        outcome = Outcome(
+            circuit.id,
+            trigger,
+            circuit.path,
+            circuit.purpose,
+            event.reason,
+            event.remote_reason,
+            circuit.failed_hop,
+            self._spans.explain(circuit, event),
+        )
+        self._ended.extend((claim, outcome) for claim in claims)
