@@ -20,6 +20,10 @@ VALUE_DEPTH = 32
 # Elements that one nested value may hold in all. It bounds what a cyclic or shared structure can unfold to.
 VALUE_ITEMS = 100_000
 
+# A trace that begins takes its offset from a reading of the wall clock no older than this: times are promised to be
+# right to the millisecond.
+WALL_CLOCK_AGE_NS = 1_000_000
+
 # --- the queue and its batches --------------------------------------------------------------------------------------
 
 # About 180,000 typical spans. A program that makes 10,000 spans a second can outlast an exporter that hangs for 15 s.
@@ -33,7 +37,7 @@ BATCH_BYTES = 128 * KIB
 CLOSE_TIMEOUT_SECONDS = 5.0
 # A child process of multiprocessing is waited for by its parent, often with a timeout of its own.
 CHILD_CLOSE_SECONDS = 2.0
-# An exporter that cannot deliver says so in the log once in this time for each kind of error; the ledger counts them all.
+# An exporter that cannot deliver says so in the log once in this time for each kind of error; the ledger counts all.
 ERROR_LOG_SECONDS = 60.0
 
 # --- sampling -------------------------------------------------------------------------------------------------------
@@ -63,6 +67,8 @@ DECODED_VALUE_DEPTH = 64
 CONTROL_LINE_BYTES = 1 * MIB
 # All lines of one reply; GETINFO ns/all on the public network is about 4 MB.
 CONTROL_REPLY_BYTES = 64 * MIB
+# Bytes that were received and not yet looked at; past them tor has to wait. Twice a consensus of the public network.
+CONTROL_RECEIVED_BYTES = 8 * MIB
 # Events that wait for the program. At 3 KB each, 100 MB at the most; then the oldest go and are counted.
 CONTROL_EVENTS_QUEUED = 32_768
 # The same in bytes: a peer that is no tor could send events of a megabyte each. tor's own have about 300 bytes.

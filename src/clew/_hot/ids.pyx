@@ -14,7 +14,7 @@ cdef extern from "pthread.h" nogil:
 
 # Counted by the C library's own hook, because servers written in C fork without telling Python. The hook may take no
 # lock and allocate nothing: it adds one, and whoever looks next finds that the process is another.
-cdef unsigned int fork_number = 0
+fork_number = 0
 cdef unsigned int seeded_in = 0
 cdef uint64_t state[4]
 
@@ -32,11 +32,6 @@ cdef bint seed() noexcept:
     global seeded_in
     seeded_in = fork_number
     return getentropy(state, sizeof(state)) == 0 and (state[0] | state[1] | state[2] | state[3]) != 0
-
-
-cdef unsigned int forks() noexcept:
-    """How often this process and its ancestors forked since the core was loaded."""
-    return fork_number
 
 
 cdef uint64_t random_id() noexcept:

@@ -1,7 +1,9 @@
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from clew._hot.buffer cimport Buffer
+from clew._hot.ids cimport fork_number
 
 cdef struct Chunk:
     Buffer buffer
@@ -17,6 +19,7 @@ cdef struct OpenSpan:
     PyObject* span
 
 
+@cython.final
 cdef class Queue:
     cdef public object start_worker
     cdef public bint closed
@@ -35,13 +38,40 @@ cdef class Queue:
     cdef uint64_t dropped_full, dropped_closed, dropped_memory
     cdef Py_ssize_t coerced, errors
 
-    cdef void reset(self) noexcept
-    cdef void check_process(self) noexcept
-    cdef void begin_span(self, OpenSpan* node) noexcept
-    cdef void end_span(self, OpenSpan* node) noexcept
-    cdef void seal(self) noexcept
     cdef void free_chunks(self) noexcept
-    cdef Buffer* begin_put(self) noexcept
+    cdef void reset(self) noexcept
     cdef void commit(self, size_t start) noexcept
+    cdef void seal(self) noexcept
     cdef void ring(self) noexcept
     cdef void call_start_worker(self) noexcept
+
+    cdef inline void check_process(self) noexcept:
+        if self.process != fork_number:
+            self.reset()
+
+    cdef inline void begin_span(self, OpenSpan* node) noexcept:
+        self.started += 1
+        node.before = NULL
+        node.after = self.open_spans
+        if self.open_spans != NULL:
+            self.open_spans.before = node
+        self.open_spans = node
+
+    cdef inline void end_span(self, OpenSpan* node) noexcept:
+        self.ended += 1
+        if node.before != NULL:
+            node.before.after = node.after
+        else:
+            self.open_spans = node.after
+        if node.after != NULL:
+            node.after.before = node.before
+
+    cdef inline Buffer* begin_put(self) noexcept:
+        """Where to encode a span that ended; NULL if it is dropped."""
+        if self.closed:
+            self.dropped_closed += 1
+            return NULL
+        if self.queued_bytes >= self.max_bytes:
+            self.dropped_full += 1
+            return NULL
+        return &self.tail.buffer

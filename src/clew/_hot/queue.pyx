@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from clew._hot.buffer cimport Buffer, free_buffer
 from clew._hot.clock cimport monotonic_ns
-from clew._hot.ids cimport forks
+from clew._hot.ids cimport fork_number
 
 from clew.model import Stats
 
@@ -37,7 +37,7 @@ cdef class Queue:
         self.max_bytes = max_bytes
         self.batch_spans = batch_spans
         self.batch_bytes = batch_bytes
-        self.process = forks()
+        self.process = fork_number
         self.alarm = new_alarm()
         self.tail = self.head = <Chunk*> PyMem_Calloc(1, sizeof(Chunk))
         if self.alarm == NULL or self.head == NULL:
@@ -59,15 +59,11 @@ cdef class Queue:
 
     # --- the process -------------------------------------------------------------------------------------------------
 
-    cdef inline void check_process(self) noexcept:
-        if self.process != forks():
-            self.reset()
-
     cdef void reset(self) noexcept:
         """Begin anew in a child: what the parent queued is the parent's to export, and so are its open spans."""
         cdef Chunk* chunk = <Chunk*> PyMem_Calloc(1, sizeof(Chunk))
         cdef void* alarm = new_alarm()
-        self.process = forks()
+        self.process = fork_number
         if chunk != NULL:
             self.free_chunks()
             self.head = self.tail = chunk
@@ -81,34 +77,7 @@ cdef class Queue:
         self.dropped_full = self.dropped_closed = self.dropped_memory = 0
         self.coerced = self.errors = 0
 
-    # --- the side of the spans ---------------------------------------------------------------------------------------
-
-    cdef void begin_span(self, OpenSpan* node) noexcept:
-        self.started += 1
-        node.before = NULL
-        node.after = self.open_spans
-        if self.open_spans != NULL:
-            self.open_spans.before = node
-        self.open_spans = node
-
-    cdef void end_span(self, OpenSpan* node) noexcept:
-        self.ended += 1
-        if node.before != NULL:
-            node.before.after = node.after
-        else:
-            self.open_spans = node.after
-        if node.after != NULL:
-            node.after.before = node.before
-
-    cdef Buffer* begin_put(self) noexcept:
-        """Where to encode a span that ended; NULL if it is dropped."""
-        if self.closed:
-            self.dropped_closed += 1
-            return NULL
-        if self.queued_bytes >= self.max_bytes:
-            self.dropped_full += 1
-            return NULL
-        return &self.tail.buffer
+    # --- the side of the spans; what is short of it is in queue.pxd -------------------------------------------------
 
     cdef void commit(self, size_t start) noexcept:
         """The span that begins at `start` of the buffer is encoded."""

@@ -8,13 +8,13 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 
 from clew._hot.buffer cimport (
     Buffer, close_nested, open_nested, put_text, put_varint_field, raw_byte, raw_fixed32, raw_fixed64, raw_id, reserve,
 )
 from clew._hot.clock cimport monotonic_ns, wall_ns
-from clew._hot.ids cimport forks, random_id
+from clew._hot.ids cimport fork_number, random_id
 from clew._hot.queue cimport OpenSpan, Queue
 from clew._hot.samplers cimport NativeSampler
 from clew._hot.values cimport (
@@ -24,7 +24,9 @@ from clew._hot.values cimport (
 
 import sys
 
-from clew.limits import ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN
+from clew.limits import (
+    ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN, WALL_CLOCK_AGE_NS,
+)
 from clew.model import Event, Link, SpanContext, SpanKind, Status
 
 cdef extern from "Python.h":
@@ -182,12 +184,15 @@ cdef class Span:
         raise TypeError("spans are made by Tracer.start_span()")
 
     def __dealloc__(self):
-        if self.state == RECORDING and self.process == forks():
+        if self.state == RECORDING and self.process == fork_number:
             # Nobody can end it any more. It did not end, but it was: the trace shows it so.
             self.finish_unended()
-        clear(&self.attributes_)
-        clear_notes(&self.events_)
-        clear_notes(&self.links_)
+        if self.attributes_.items != NULL:
+            clear(&self.attributes_)
+        if self.events_.items != NULL:
+            clear_notes(&self.events_)
+        if self.links_.items != NULL:
+            clear_notes(&self.links_)
 
     # --- identity ----------------------------------------------------------------------------------------------------
 
@@ -516,7 +521,7 @@ cdef class Span:
             queue.coerced += 1
             end_ns = self.start_ns
         self.end_ns = end_ns
-        if self.process != forks():
+        if self.process != fork_number:
             return  # the parent process began it and will end it
         queue.check_process()
         queue.end_span(&self.node)
@@ -560,7 +565,8 @@ cdef class Span:
         raw_fixed64(buffer, self.start_ns)
         raw_byte(buffer, 0x41)  # 8: end_time_unix_nano
         raw_fixed64(buffer, self.end_ns)
-        put_attributes(buffer, 0x4A, &self.attributes_)
+        if self.attributes_.count:
+            put_attributes(buffer, 0x4A, &self.attributes_)
         if self.status_ == CANCELLED:
             put_pair(buffer, 0x4A, STATUS_KEY, CANCELLED_VALUE)
         if self.attributes_.dropped:
@@ -646,6 +652,26 @@ cdef bint is_cancellation(object error):
         return True
     asyncio = sys.modules.get("asyncio.exceptions")
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+# The last time that both clocks were read: the monotonic one, and how far the wall clock was ahead of it.
+cdef int64_t both_read_ns = INT64_MIN
+cdef int64_t both_offset_ns = 0
+cdef int64_t OFFSET_AGE_NS = WALL_CLOCK_AGE_NS
+
+
+cdef inline int64_t anchored_now(int64_t* offset_ns) noexcept:
+    """The wall clock, for a trace that begins, and its offset from the monotonic clock.
+
+    Traces that begin within a millisecond share a reading of the wall clock, which spares most of them the call.
+    """
+    global both_read_ns, both_offset_ns
+    cdef int64_t now = monotonic_ns()
+    if now - OFFSET_AGE_NS > both_read_ns:
+        both_offset_ns = wall_ns() - now
+        both_read_ns = now
+    offset_ns[0] = both_offset_ns
+    return now + both_offset_ns
 
 
 cdef int64_t read_given(object clock, bint wall, Queue queue) noexcept:
@@ -849,8 +875,7 @@ cdef class TracerCore:
             span.start_ns = span.now() if start_time_ns is None else span.given_time(start_time_ns)
         else:
             if self.clock is None:
-                span.start_ns = wall_ns()
-                span.offset_ns = span.start_ns - monotonic_ns()
+                span.start_ns = anchored_now(&span.offset_ns)
             else:
                 span.start_ns = read_given(self.clock, True, queue)
                 span.offset_ns = span.start_ns - read_given(self.clock, False, queue)
