@@ -8,6 +8,7 @@ from clew._hot.ids import fork_count
 from clew._hot.queue import Queue
 from clew._hot.samplers import AlwaysSample, NeverSample, ProbabilitySample, RateLimitSample
 from clew._hot.span import CURRENT, ContextScope, Span, TracerCore, current_span, remote_span, use_span
+from clew._hot.transcode import attributes_to_json, spans_to_json
 
 __all__ = [
     "CURRENT",
@@ -19,9 +20,11 @@ __all__ = [
     "RateLimitSample",
     "Span",
     "TracerCore",
+    "attributes_to_json",
     "current_span",
     "fork_count",
     "remote_span",
+    "spans_to_json",
     "spans_to_records",
     "traces_to_records",
     "use_span",

@@ -157,6 +157,12 @@ def spans_to_json(spans: bytes) -> bytes:
     Raises: DecodeError.
     """
 
+def attributes_to_json(attributes: bytes) -> bytes:
+    """Concatenated KeyValue fields of number 1 (Resource.attributes) as the elements of an "attributes" array.
+
+    Returns, Raises: as `spans_to_json`.
+    """
+
 def spans_to_records(spans: bytes, resource: Resource, scope: Scope) -> list[SpanRecord]:
     """Concatenated ScopeSpans.spans fields as records. Raises DecodeError."""
 

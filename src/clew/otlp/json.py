@@ -1,6 +1,4 @@
-"""OTLP/JSON -> records, and the JSON of what stands around the spans of a batch.
-
-The spans themselves are written by the native core (`clew._hot.spans_to_json`).
+"""OTLP/JSON -> records. It is written by the native core (`clew._hot.spans_to_json`).
 
 Source: OTLP specification, "JSON Protobuf Encoding"; Protocol Buffers, "ProtoJSON Format".
 """
@@ -184,12 +182,13 @@ def _pairs(pairs: Any, depth: int) -> dict[str, AttributeValue]:
 
 def _value(value: dict[str, Any], depth: int) -> AttributeValue:
     """An AnyValue: an object of one field, or of none for None."""
-    fields = [(field, content) for field, content in value.items() if field in _VALUES and content is not None]
-    if len(fields) > 1:
-        raise ValueError("a value of two types")
-    for field, content in fields:
-        return _VALUES[field](content, depth)
-    return None
+    found: AttributeValue = None
+    for field, content in value.items():
+        if content is not None and (read := _VALUES.get(field)):
+            if found is not None:
+                raise ValueError("a value of two types")
+            found = read(content, depth)
+    return found
 
 
 def _boolean(value: Any, _: int) -> bool:
@@ -276,22 +275,24 @@ def _integer(value: Any) -> int:
         return int(value)
     if type(value) is int:
         return value
+    if value is None:
+        return 0
     if type(value) is float and value.is_integer():
         return int(value)
     raise ValueError("a number is not an integer")
 
 
 def _time(value: Any) -> int:
-    number = _integer(value) if value is not None else 0
-    if not 0 <= number < 1 << 64:
-        raise ValueError("a time of more than 64 bits")
+    number = int(value) if type(value) is str and value.isdecimal() else _integer(value)
+    if number >> 64:
+        raise ValueError("a time does not fit 64 bits")
     return number
 
 
 def _uint32(value: Any) -> int:
-    number = _integer(value) if value is not None else 0
-    if not 0 <= number < 1 << 32:
-        raise ValueError("a count of more than 32 bits")
+    number = _integer(value)
+    if number >> 32:
+        raise ValueError("a count does not fit 32 bits")
     return number
 
 
@@ -300,7 +301,6 @@ def _id(value: Any, size: int) -> str:
     if not value:
         return ""
     digits = value.lower()
-    data = bytes.fromhex(digits)
-    if len(data) != size or len(digits) != 2 * size:
+    if len(bytes.fromhex(digits)) != size or len(digits) != 2 * size:
         raise ValueError(f"an id is not of {2 * size} hex digits")
-    return digits if any(data) else ""
+    return digits if digits.strip("0") else ""

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from clew.model import Attributes, AttributeValue, Event, Link, Resource, Scope, SpanRecord
 
-__all__ = ["decode_traces", "encode_resource", "encode_scope", "encode_span", "encode_traces", "traces_message"]
+__all__ = [
+    "decode_traces",
+    "encode_attributes",
+    "encode_resource",
+    "encode_scope",
+    "encode_span",
+    "encode_text",
+    "encode_traces",
+    "traces_message",
+]
 
 _VARINT: Final = 0
 _FIXED64: Final = 1
@@ -86,12 +95,12 @@ def traces_message(resource: bytes, scope: bytes, spans: bytes) -> bytes:
 
 def encode_resource(resource: Resource) -> bytes:
     """A Resource message."""
-    return _attributes(1, resource.attributes)
+    return encode_attributes(1, resource.attributes)
 
 
 def encode_scope(scope: Scope) -> bytes:
     """An InstrumentationScope message."""
-    return _text(1, scope.name) + _text(2, scope.version) + _attributes(3, scope.attributes)
+    return _text(1, scope.name) + _text(2, scope.version) + encode_attributes(3, scope.attributes)
 
 
 def encode_span(record: SpanRecord) -> bytes:
@@ -116,7 +125,7 @@ def encode_span(record: SpanRecord) -> bytes:
         _number(6, record.kind),
         _time(7, record.start_time_ns),
         _time(8, record.end_time_ns),
-        _attributes(9, attributes),
+        encode_attributes(9, attributes),
         _number(10, record.dropped_attributes),
         *(_message(11, _event(event)) for event in record.events),
         _number(12, record.dropped_events),
@@ -132,7 +141,7 @@ def _event(event: Event) -> bytes:
     fields = (
         _time(1, event.time_ns),
         _text(2, event.name),
-        _attributes(3, event.attributes),
+        encode_attributes(3, event.attributes),
         _number(4, event.dropped_attributes),
     )
     return b"".join(fields)
@@ -144,7 +153,7 @@ def _link(link: Link) -> bytes:
         _id(1, context.trace_id, 16),
         _id(2, context.span_id, 8),
         _text(3, context.trace_state),
-        _attributes(4, link.attributes),
+        encode_attributes(4, link.attributes),
         _number(5, link.dropped_attributes),
         # Bits 8 and 9: it is known whether the context is remote, and it is.
         _flags(6, context.trace_flags | (0x300 if context.is_remote else 0)),
@@ -152,7 +161,8 @@ def _link(link: Link) -> bytes:
     return b"".join(fields)
 
 
-def _attributes(number: int, attributes: Attributes) -> bytes:
+def encode_attributes(number: int, attributes: Attributes) -> bytes:
+    """Attributes as KeyValue fields of this number."""
     return b"".join(_message(number, _pair(key, value, 0)) for key, value in attributes.items())
 
 
@@ -166,7 +176,7 @@ def _value(value: AttributeValue, depth: int) -> bytes:
         case None:
             return b""
         case str():
-            return _message(1, _utf8(value))
+            return _message(1, encode_text(value))
         case bool():
             return bytes((2 << 3, value))
         case int() if value in _INT64:
@@ -216,7 +226,8 @@ def _message(number: int, data: bytes) -> bytes:
     return _head(number, len(data)) + data
 
 
-def _utf8(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
+    """UTF-8, with U+FFFD for lone surrogates."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -224,7 +235,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _text(number: int, text: str) -> bytes:
-    return _message(number, _utf8(text)) if text else b""
+    return _message(number, encode_text(text)) if text else b""
 
 
 def _number(number: int, value: int) -> bytes:
