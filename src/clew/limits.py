@@ -57,6 +57,9 @@ BAGGAGE_MEMBERS = 64
 # A line or a message longer than this is damaged, or an attack on memory (OTLP bodies are at most 64 MiB).
 LINE_BYTES = 64 * MIB
 
+# Traces that match what `clew view` was asked for are counted as far as this: 1.5 MB of ids, whatever the file's size.
+TRACES_COUNTED = 10_000
+
 # Lists and mappings within each other in one value. protobuf's decoders stop at 100 levels of messages, and each of
 # these takes two or three: what another tool could write is read, and the stack is safe from what it could not.
 DECODED_VALUE_DEPTH = 64

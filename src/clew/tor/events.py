@@ -255,6 +255,8 @@ def parse_event(reply: Reply, time_ns: int) -> Event:
     parse = _PARSERS.get(keyword)
     if parse is None:
         return _unknown(reply, time_ns, keyword)
+    if "SOCKS_" in text:
+        text = _SECRET_FIELD.sub("", text)  # before anything else looks at it
     words = split_arguments(text)
     if '"' in text:
         words = [_unquote_value(word) for word in words]
@@ -263,8 +265,8 @@ def parse_event(reply: Reply, time_ns: int) -> Event:
 
 # --- what all of them share -----------------------------------------------------------------------------------------
 
-_SECRETS = ("SOCKS_USERNAME", "SOCKS_PASSWORD")
-_SECRET_FIELD = re.compile(r'\s?SOCKS_(?:USERNAME|PASSWORD)=(?:"(?:[^"\\]|\\.)*+(?:"|\Z)|\S*)', re.DOTALL)
+# A quoted value that is never closed takes the rest of the line with it.
+_SECRET_FIELD = re.compile(r'SOCKS_(?:USERNAME|PASSWORD)=(?:"(?:[^"\\]|\\.)*+(?:"|\Z)|[^ ]*) ?', re.DOTALL)
 _LONG_NAME = re.compile(r"\$([0-9A-Fa-f]{40})(?:[~=](.*))?", re.DOTALL)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Longer ones than tor ever writes are parsed, but not remembered: a cache must not hold what a hostile peer likes.
@@ -292,13 +294,13 @@ def _fields(words: list[str], start: int, reply: Reply) -> dict[str, str]:
     """The KEYWORD=VALUE arguments from `start` on, and those on further lines (control-spec 4.1)."""
     fields: dict[str, str] = {}
     for word in words[start:]:
-        key, _, value = word.partition("=")
-        fields[key] = value
+        if word:
+            key, _, value = word.partition("=")
+            fields[key] = value
     for line in reply.lines[1:]:
-        key, _, value = line.text.partition("=")
-        fields[key] = _SECRET_FIELD.sub("", unquote(value) if line.data is None else line.data)
-    for key in _SECRETS:
-        fields.pop(key, None)
+        key, _, value = _SECRET_FIELD.sub("", line.text).partition("=")
+        if key:
+            fields[key] = unquote(value) if line.data is None else _SECRET_FIELD.sub("", line.data)
     return fields
 
 
