@@ -1,0 +1,24 @@
+"""Reading trace files of any size: OTLP JSON Lines, OTLP protobuf, go-tor's traces.json; plain or gzip."""
+
+from __future__ import annotations
+
+from clew.formats.choose import Chooser, Gathered, Gatherer, Query
+from clew.formats.detect import AnyReader, detect
+from clew.formats.files import TraceFile, read_items
+from clew.formats.reading import Block, Damage, Glance, Item, Reader
+
+__all__ = [
+    "AnyReader",
+    "Block",
+    "Chooser",
+    "Damage",
+    "Gathered",
+    "Gatherer",
+    "Glance",
+    "Item",
+    "Query",
+    "Reader",
+    "TraceFile",
+    "detect",
+    "read_items",
+]

@@ -1,0 +1,97 @@
+"""Blocks of the three formats: a line of OTLP/JSON, an OTLP protobuf message, a go-tor object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clew.errors import DecodeError
+from clew.formats.gotor import span_from_object
+from clew.formats.reading import Block, Glance
+from clew.model import Status
+from clew.otlp import decode_json, decode_traces
+
+if TYPE_CHECKING:
+    from clew.model import SpanRecord
+
+__all__ = ["GoTorBlock", "OtlpJsonBlock", "OtlpProtobufBlock"]
+
+_ERROR_CODES = (2, "STATUS_CODE_ERROR")  # the number is OTLP's form, the name protobuf's
+_CANCELLED = {"key": "clew.status", "value": {"stringValue": "cancelled"}}  # see model.Status
+
+
+class OtlpJsonBlock(Block):
+    """A TracesData object of OTLP/JSON."""
+
+    __slots__ = ("_text", "_value")
+
+    def __init__(self, number: int, text: bytes, value: dict[str, Any]) -> None:
+        super().__init__(number)
+        self._text = text
+        self._value = value
+
+    def glances(self) -> list[Glance]:
+        """See Block. It reads only what it needs: a third of the time that records take."""
+        try:
+            return [
+                _glance(span)
+                for resource_spans in self._value["resourceSpans"] or ()
+                for scope_spans in resource_spans.get("scopeSpans") or ()
+                for span in scope_spans.get("spans") or ()
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DecodeError("a span has a field that is missing or of the wrong type") from error
+
+    def records(self) -> list[SpanRecord]:
+        return decode_json(self._text)
+
+
+def _glance(span: dict[str, Any]) -> Glance:
+    get = span.get
+    trace_id = span["traceId"]
+    if len(trace_id) != 32:
+        raise ValueError
+    status = get("status") or {}
+    return Glance(
+        trace_id.lower(),
+        get("name") or "",
+        int(get("startTimeUnixNano") or 0),
+        int(get("endTimeUnixNano") or 0),
+        status.get("code") in _ERROR_CODES and _CANCELLED not in (get("attributes") or ()),
+    )
+
+
+class OtlpProtobufBlock(Block):
+    """A TracesData message."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, number: int, message: bytes) -> None:
+        super().__init__(number)
+        self._message = message
+
+    def glances(self) -> list[Glance]:
+        """See Block. The native core decodes quickly enough that a shorter way is not worth it."""
+        return list(map(_glance_at_record, self.records()))
+
+    def records(self) -> list[SpanRecord]:
+        return decode_traces(self._message)
+
+
+class GoTorBlock(Block):
+    """An object of go-tor's traces.json."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, number: int, value: dict[str, Any]) -> None:
+        super().__init__(number)
+        self._value = value
+
+    def glances(self) -> list[Glance]:
+        return list(map(_glance_at_record, self.records()))
+
+    def records(self) -> list[SpanRecord]:
+        return [span_from_object(self._value)]
+
+
+def _glance_at_record(record: SpanRecord) -> Glance:
+    return Glance(record.trace_id, record.name, record.start_time_ns, record.end_time_ns, record.status is Status.ERROR)

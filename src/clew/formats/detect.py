@@ -1,0 +1,93 @@
+"""Which reader a file needs, told by its content, whatever its name is."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+from clew.errors import FormatError
+from clew.formats.json_reader import JsonReader
+from clew.formats.protobuf_reader import ProtobufReader, find_framing
+from clew.formats.reading import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from clew.formats.reading import Item
+
+__all__ = ["HEAD_BYTES", "AnyReader", "detect"]
+
+# As much of a file as is looked at: enough for a long first line, and for a torn one with whole ones after it.
+HEAD_BYTES = 1 << 20
+
+# The keys that make a JSON object one of ours, or one that is passed over.
+_JSON = re.compile(rb'[{,]\s*"(?:resourceSpans|resourceLogs|resourceMetrics|resourceProfiles|TraceID)"\s*:')
+_BLANK = b" \t\r\n,[\xef\xbb\xbf"
+_FIRST_KEYS = (b'{"resourceSpans":', b'{"TraceID":')
+
+# With less than this, text might still look like protobuf.
+_PROTOBUF_BYTES = 64
+
+
+def detect(head: bytes, *, is_whole: bool) -> Callable[[frozenset[str] | None], Reader] | None:
+    """Find the reader for a file.
+
+    Args:
+        head: the first bytes of the file, decompressed, `HEAD_BYTES` of them if there are as many.
+        is_whole: whether nothing follows the head.
+
+    Returns: what makes a reader, given the trace ids that are wanted (see the readers); None when the head is too
+        short to know.
+    Raises:
+        FormatError: no format that is read.
+    """
+    framing = find_framing(head)
+    if framing is not None and (is_whole or len(head) >= _PROTOBUF_BYTES):
+        return partial(ProtobufReader, framing)
+    if _JSON.search(head):
+        return JsonReader
+    start = b"".join(head.lstrip(_BLANK).split())
+    if is_whole and any(first.startswith(start) for first in _FIRST_KEYS):  # nothing yet, or a torn first line
+        return JsonReader
+    if is_whole or len(head) >= HEAD_BYTES:
+        raise FormatError("it is in no format that clew reads: OTLP JSON Lines, OTLP protobuf, or go-tor's traces.json")
+    return None
+
+
+class AnyReader(Reader):
+    """Reads whichever format comes. `feed` and `finish` raise FormatError for a format that is not known.
+
+    Args:
+        wanted: trace ids (lower-case hex): what holds none of them may be left out; None reads everything.
+    """
+
+    def __init__(self, wanted: frozenset[str] | None = None) -> None:
+        self._wanted = wanted
+        self._head = b""
+        self._reader: Reader | None = None
+
+    @property
+    def format(self) -> str:
+        return self._reader.format if self._reader else "unknown"
+
+    @property
+    def unit(self) -> str:
+        return self._reader.unit if self._reader else "line"
+
+    def feed(self, data: bytes) -> Iterator[Item]:
+        if self._reader is None:
+            self._head += data
+            make = detect(self._head, is_whole=False)
+            if make is None:
+                return
+            self._reader, data, self._head = make(self._wanted), self._head, b""
+        yield from self._reader.feed(data)
+
+    def finish(self) -> Iterator[Item]:
+        if self._reader is None:
+            make = detect(self._head, is_whole=True)
+            assert make is not None  # a whole file is known or refused
+            self._reader = make(self._wanted)
+            yield from self._reader.feed(self._head)
+        yield from self._reader.finish()

@@ -1,0 +1,143 @@
+"""Trace files, read a piece at a time: from a path or standard input, compressed by gzip or not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from typing import TYPE_CHECKING, BinaryIO
+
+from clew.errors import DecodeError, FormatError
+from clew.formats.detect import AnyReader
+from clew.formats.reading import Damage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from clew.formats.reading import Item
+
+__all__ = ["CHUNK_BYTES", "STDIN", "TraceFile", "read_items"]
+
+CHUNK_BYTES = 1 << 20
+STDIN = "-"
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW = 31  # zlib's number for "with gzip's header"
+
+
+class TraceFile:
+    """A file as it was when it was opened, to be read any number of times.
+
+    What cannot be read twice (standard input, a pipe) is copied to a temporary file first.
+
+    Args:
+        path: of a file, "-" for standard input.
+
+    Raises: OSError.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = "standard input" if path == STDIN else path
+        # A descriptor of our own even for standard input, so that closing is always right.
+        self._file: BinaryIO = open(os.dup(sys.stdin.fileno()) if path == STDIN else path, "rb")  # noqa: SIM115
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+            with self._file as source:
+                shutil.copyfileobj(source, spool, CHUNK_BYTES)
+            spool.flush()
+            self._file = spool
+        self.size_bytes = os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> TraceFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def items(
+        self, wanted: frozenset[str] | None = None, on_bytes: Callable[[int], object] | None = None
+    ) -> Iterator[Item]:
+        """Read the file from its beginning.
+
+        Args:
+            wanted: trace ids; what holds none of them may be left out. None reads everything.
+            on_bytes: called with the number of bytes, out of `size_bytes`, that were read since the last call.
+
+        Raises:
+            FormatError: a format that is not known.
+            OSError: the file cannot be read.
+        """
+        try:
+            yield from read_items(self._pieces(on_bytes or (lambda _: None)), wanted)
+        except FormatError as error:
+            raise FormatError(f"{self.name}: {error}") from error
+
+    def _pieces(self, on_bytes: Callable[[int], object]) -> Iterator[bytes]:
+        """The stored bytes, up to the size that the file had: what is appended meanwhile is not read."""
+        at = 0
+        while at < self.size_bytes:
+            # Not read(): several readers of one file must not move each other.
+            piece = os.pread(self._file.fileno(), min(CHUNK_BYTES, self.size_bytes - at), at)
+            if not piece:  # truncated meanwhile
+                return
+            at += len(piece)
+            yield piece
+            on_bytes(len(piece))
+
+
+def read_items(pieces: Iterator[bytes], wanted: frozenset[str] | None = None) -> Iterator[Item]:
+    """Read blocks and damage from the pieces of a whole file, compressed or not.
+
+    Raises:
+        FormatError: a format that is not known.
+    """
+    reader = AnyReader(wanted)
+    first = next(pieces, b"")
+    try:
+        if first.startswith(_GZIP_MAGIC):
+            for piece in _decompress(first, pieces):
+                yield from reader.feed(piece)
+        else:
+            yield from reader.feed(first)
+            for piece in pieces:
+                yield from reader.feed(piece)
+    except DecodeError as error:
+        yield Damage(0, 0, str(error))
+    yield from reader.finish()
+
+
+def _decompress(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Undo gzip, of one member or several, never giving more than CHUNK_BYTES at once (a bomb unfolds a thousandfold).
+
+    Raises: DecodeError, if the data is damaged or ends too early; what was read before has been given by then.
+    """
+    member, is_begun = zlib.decompressobj(_GZIP_WINDOW), False
+    data: bytes | None = first
+    try:
+        while data is not None:
+            plain = b""
+            # A full piece may have left more in the decompressor, even if it took all of the data.
+            while data or len(plain) == CHUNK_BYTES:
+                plain = member.decompress(data, CHUNK_BYTES)
+                if plain:
+                    yield plain
+                is_begun = not member.eof
+                if is_begun:
+                    data = member.unconsumed_tail
+                else:
+                    data = member.unused_data.lstrip(b"\0")  # some tools pad with zeros
+                    member = zlib.decompressobj(_GZIP_WINDOW)
+            data = next(pieces, None)
+    except zlib.error as error:
+        raise DecodeError("the compressed data is damaged, and what follows cannot be read") from error
+    if is_begun:
+        raise DecodeError("the compressed data ends too early")
