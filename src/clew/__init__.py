@@ -1,1 +1,84 @@
-"""Distributed tracing for Python that reaches all the way through Tor."""
+"""Distributed tracing for Python that reaches all the way through Tor.
+
+from clew import FileExporter, Tracer
+
+tracer = Tracer("shop", exporter=FileExporter("traces.jsonl"))
+
+with tracer.start_span("checkout") as span:
+    span.set_attribute("items", 3)
+"""
+
+from __future__ import annotations
+
+from clew._hot import CURRENT, Span, current_span, use_span
+from clew._version import __version__
+from clew.errors import ClewError, ConfigurationError, DecodeError, ExportError
+from clew.exporters import (
+    FileExporter,
+    MemoryExporter,
+    MultiExporter,
+    NoopExporter,
+    StdoutExporter,
+    WriterExporter,
+)
+from clew.model import Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Stats, Status
+from clew.otlp import Batch
+from clew.propagation import attach, carry, extract, get_baggage, inject, with_baggage
+from clew.protocols import Clock, Exporter, Sampler
+from clew.samplers import (
+    AllOf,
+    AlwaysSample,
+    AnyOf,
+    ByName,
+    NeverSample,
+    ParentSample,
+    ProbabilitySample,
+    RateLimitSample,
+)
+from clew.tracer import Tracer
+
+__all__ = [
+    "CURRENT",
+    "AllOf",
+    "AlwaysSample",
+    "AnyOf",
+    "Batch",
+    "ByName",
+    "ClewError",
+    "Clock",
+    "ConfigurationError",
+    "DecodeError",
+    "Event",
+    "ExportError",
+    "Exporter",
+    "FileExporter",
+    "Link",
+    "MemoryExporter",
+    "MultiExporter",
+    "NeverSample",
+    "NoopExporter",
+    "ParentSample",
+    "ProbabilitySample",
+    "RateLimitSample",
+    "Resource",
+    "Sampler",
+    "Scope",
+    "Span",
+    "SpanContext",
+    "SpanKind",
+    "SpanRecord",
+    "Stats",
+    "Status",
+    "StdoutExporter",
+    "Tracer",
+    "WriterExporter",
+    "__version__",
+    "attach",
+    "carry",
+    "current_span",
+    "extract",
+    "get_baggage",
+    "inject",
+    "use_span",
+    "with_baggage",
+]

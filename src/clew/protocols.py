@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from clew.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from clew.model import Attributes, SpanContext, SpanKind
     from clew.otlp import Batch
 
-__all__ = ["Clock", "Exporter", "Sampler"]
+__all__ = ["Clock", "Exporter", "Sampler", "check_clock", "check_exporter", "check_sampler"]
 
 
 @runtime_checkable
@@ -73,3 +75,37 @@ class Clock(Protocol):
     def monotonic_ns(self) -> int:
         """Nanoseconds that never go back, from any origin."""
         ...
+
+
+def check_sampler(sampler: Sampler) -> Sampler:
+    """The sampler, if it is one.
+
+    Raises: ConfigurationError.
+    """
+    _check(sampler, ("should_sample",), "a sampler", "ProbabilitySample(0.01)")
+    return sampler
+
+
+def check_exporter(exporter: Exporter) -> Exporter:
+    """The exporter, if it is one.
+
+    Raises: ConfigurationError.
+    """
+    _check(exporter, ("export", "close"), "an exporter", 'FileExporter("traces.jsonl")')
+    return exporter
+
+
+def check_clock(clock: Clock) -> Clock:
+    """The clock, if it is one.
+
+    Raises: ConfigurationError.
+    """
+    _check(clock, ("time_ns", "monotonic_ns"), "a clock", "clew.testing.FakeClock()")
+    return clock
+
+
+def _check(value: object, methods: tuple[str, ...], what: str, example: str) -> None:
+    if isinstance(value, type):
+        raise ConfigurationError(f"{value.__name__} is a class; pass {what} made of it: {value.__name__}(...).")
+    if missing := [name for name in methods if not callable(getattr(value, name, None))]:
+        raise ConfigurationError(f"{value!r} is not {what}: it has no method {missing[0]}. Pass one such as {example}.")

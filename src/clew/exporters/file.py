@@ -1,0 +1,247 @@
+"""To a file, as OTLP JSON Lines, which several processes may append to."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from clew._hot import fork_count
+from clew.errors import ConfigurationError
+from clew.exporters._text import batch_text
+from clew.limits import LINE_BYTES
+
+if TYPE_CHECKING:
+    from clew.otlp import Batch
+
+__all__ = ["FileExporter"]
+
+_BLOCK_BYTES = 64 * 1024
+_FILE_MODE = 0o600
+_FOLDER_MODE = 0o700
+
+
+class FileExporter:
+    """Appends to a file: the format of the OpenTelemetry file exporter, one TracesData object a line.
+
+    The file is made with mode 0600, its folder, if it is missing, with 0700; a symbolic link in place of the file is
+    not followed. Every batch is one write to the end of the file, so that several processes may share one path; if the
+    file is moved away or removed, a new one is made. Nothing is fsynced: what was written survives the end of the
+    process, however it ends, but not that of the machine.
+
+    A torn last line, left by a process that was killed while it wrote, is mended before anything is appended: cut off
+    if it is a piece of JSON, ended if it is whole, or is something else. When the disk is full the batch fails and its
+    piece is cut off again. No line that ends is ever changed.
+
+    Args:
+        path: of the file.
+        pretty: an indented tree for people, which is not a format; else OTLP JSON Lines.
+
+    Raises: ConfigurationError, when the file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, pretty: bool = False) -> None:
+        self._pretty = pretty
+        try:
+            # The program may change its working directory later.
+            self.path = os.path.abspath(os.fspath(path))  # noqa: PTH100 - pathlib costs 3 ms of every import
+            self._file = _SharedFile(self.path, json_lines=not pretty)
+        except (OSError, TypeError, ValueError) as error:
+            raise ConfigurationError(_explain(path, error)) from error
+
+    def export(self, batch: Batch) -> None:
+        """Append the batch.
+
+        Raises: OSError, when it could not be written; then none of it is in the file.
+        """
+        self._file.append(batch_text(batch, pretty=self._pretty))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __repr__(self) -> str:
+        return f"FileExporter({self.path!r}, pretty={self._pretty})"
+
+
+def _explain(path: object, error: Exception) -> str:
+    code, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (None, error)
+    if code == errno.EISDIR:
+        return f"{path} is a folder; name a file in it, such as {path}/traces.jsonl."
+    if code == errno.ELOOP:
+        return f"{path} is a symbolic link, which is not followed; name the file that it leads to."
+    if code == errno.ENOENT:
+        return f"{path} cannot be made, because there is no folder to make it in; make that folder first."
+    if code == errno.ENOTDIR:
+        return f"{path} cannot be made, because a part of its path is a file and not a folder; choose another path."
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path} cannot be opened for reading and appending ({reason}); choose another path."
+    return f"{path!r} cannot be used as a trace file ({reason}); choose another path."
+
+
+class _SharedFile:
+    """A file that is appended to under a lock, and mended.
+
+    The lock (flock) is what makes it safe to cut: whoever of us writes holds it from before the look at the end of the
+    file to after the last byte. Where the file system has no locks, nothing is cut: a torn line is ended by a newline.
+
+    Args:
+        json_lines: a torn last line is a piece of JSON, which may be cut off.
+    """
+
+    def __init__(self, path: str, *, json_lines: bool) -> None:
+        self._path = path
+        self._json_lines = json_lines
+        self._generation = fork_count()
+        self._descriptor = -1
+        self._identity = (0, 0)
+        self._regular = False
+        # Whether nobody else has this opening of the file, which is what flock locks: not so in a child that could not
+        # open it again.
+        self._own = True
+        self._open()
+        if self._lock(wait=False):  # else somebody writes at this moment, and mends before
+            try:
+                self._mend_now()
+            finally:
+                self._unlock()
+
+    def append(self, data: bytes) -> None:
+        """Write all of it, or nothing."""
+        self._follow()
+        locked = self._lock(wait=True)
+        try:
+            if self._regular:
+                data = self._mend(may_cut=locked) + data
+            self._write(data, may_cut=locked)
+        finally:
+            if locked:
+                self._unlock()
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            self.close()
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        folder = os.path.dirname(self._path)  # noqa: PTH120
+        try:
+            os.mkdir(folder, _FOLDER_MODE)  # noqa: PTH102
+        except FileExistsError:
+            pass
+        except OSError:
+            # A folder that is there may be one that this user cannot make: then opening the file tells.
+            if not os.path.isdir(folder):  # noqa: PTH112
+                raise
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = os.open(self._path, flags, _FILE_MODE)
+        status = os.fstat(descriptor)
+        self.close()
+        self._descriptor = descriptor
+        self._identity = status.st_dev, status.st_ino
+        self._regular = stat.S_ISREG(status.st_mode)
+
+    def _follow(self) -> None:
+        """Open the file again in a child process, and when another took its place, or none did."""
+        if self._generation != fork_count():
+            self._generation = fork_count()
+            try:
+                self._open()
+                self._own = True
+            except PermissionError:
+                self._own = False  # the child gave up the right to; what it inherited still works
+            return
+        try:
+            status = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116
+        except FileNotFoundError:
+            self._open()
+        except PermissionError:
+            return  # the process gave up the right to look
+        else:
+            if (status.st_dev, status.st_ino) != self._identity:
+                self._open()
+
+    # --- the lock ----------------------------------------------------------------------------------------------------
+
+    def _lock(self, *, wait: bool) -> bool:
+        if not self._regular or not self._own:
+            return False
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            # Held by another, or this file system has none.
+            return False
+        return True
+
+    def _unlock(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def _write(self, data: bytes, *, may_cut: bool) -> None:
+        begin = os.fstat(self._descriptor).st_size
+        rest = memoryview(data)
+        try:
+            # Once, unless the disk fills up or a signal comes; the lock is held either way.
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            written = len(data) - len(rest)
+            # If the end is elsewhere, a stranger who does not lock wrote behind the piece: then nothing is cut.
+            if may_cut and written and os.fstat(self._descriptor).st_size == begin + written:
+                os.ftruncate(self._descriptor, begin)
+            raise
+
+    def _mend_now(self) -> None:
+        if self._regular and (missing := self._mend(may_cut=True)):
+            self._write(missing, may_cut=True)
+
+    def _mend(self, *, may_cut: bool) -> bytes:
+        """Deal with a last line that does not end; returns what is to be written before anything else."""
+        size = os.fstat(self._descriptor).st_size
+        if size == 0 or os.pread(self._descriptor, 1, size - 1) == b"\n":
+            return b""
+        begin = self._last_line(size)
+        if not may_cut or not self._json_lines or os.pread(self._descriptor, 2, begin) not in (b'{"', b"{"):
+            return b"\n"
+        if size - begin <= LINE_BYTES and _is_json(self._read(begin, size)):
+            return b"\n"
+        os.ftruncate(self._descriptor, begin)
+        return b""
+
+    def _last_line(self, size: int) -> int:
+        """Where the last line begins."""
+        end = size
+        while end > 0:
+            begin = max(end - _BLOCK_BYTES, 0)
+            found = self._read(begin, end).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            end = begin
+        return 0
+
+    def _read(self, begin: int, end: int) -> bytes:
+        parts: list[bytes] = []
+        while begin < end and (part := os.pread(self._descriptor, end - begin, begin)):
+            parts.append(part)
+            begin += len(part)
+        return b"".join(parts)
+
+
+def _is_json(line: bytes) -> bool:
+    # Here and not above: few files are torn, and `import clew` is to be quick.
+    import json
+
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

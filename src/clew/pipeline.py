@@ -1,0 +1,362 @@
+"""From the queue to the exporter: the worker thread, flush and close, forks, the end of the process.
+
+One consumer at a time takes batches from the queue: the worker thread, which starts when the first span of a process
+ends, or, where no thread can be started, whoever calls flush or close. Everything a pipeline has in one process lies in
+a `_Process`; a child makes another, because a lock of its parent may be held by a thread that the child does not have.
+No fork hook of Python is needed for that: the native core counts forks, also those that a server makes in C.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from _thread import TIMEOUT_MAX, allocate_lock, get_ident, start_new_thread
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from clew._hot import fork_count, remote_span, use_span
+from clew.errors import ExportError
+from clew.limits import CHILD_CLOSE_SECONDS, ERROR_LOG_SECONDS
+from clew.model import SpanContext
+from clew.otlp import Batch
+
+if TYPE_CHECKING:
+    from _thread import LockType
+
+    from clew._hot import Queue
+    from clew.model import Resource, Scope
+    from clew.protocols import Exporter
+
+__all__ = ["Pipeline"]
+
+inf = float("inf")  # `math` would be a library more to load
+
+# Current while an exporter works, so that an HTTP client that is itself traced starts no trace of its own, which would
+# be exported, which would start another: a local span that is not sampled, whose children are not either.
+_UNTRACED = remote_span(SpanContext("0" * 31 + "1", "0" * 15 + "1"))
+
+
+class _Process:
+    """A pipeline's state in one process."""
+
+    __slots__ = ("consumer", "lost_seen", "running", "settled", "waiters", "worker")
+
+    def __init__(self) -> None:
+        self.consumer = allocate_lock()  # held by whoever takes from the queue
+        self.running = False  # a worker was started, and has not ended
+        self.worker = 0  # its thread's id
+        self.settled = 0  # spans of the queue that were delivered or failed
+        self.lost_seen = 0  # the queue's lost_total when flush last told of it
+        self.waiters: list[tuple[float, LockType]] = []  # (value of `settled` waited for, lock to release then)
+
+    def release(self, settled: float) -> None:
+        """Let those go on who waited for `settled` spans or fewer."""
+        for waiter in tuple(self.waiters):
+            if waiter[0] <= settled:
+                # Whoever waits removes the waiter too, when its time is up.
+                try:
+                    self.waiters.remove(waiter)
+                except ValueError:
+                    continue
+                waiter[1].release()
+
+
+class Pipeline:
+    """Takes batches from a queue and gives them to an exporter.
+
+    Args:
+        queue: its `start_worker` becomes this pipeline's.
+        batch_delay: seconds after which a batch is exported that is not full.
+        close_timeout: seconds that the end of the process may be delayed by.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        exporter: Exporter,
+        resource: Resource,
+        scope: Scope,
+        batch_delay: float,
+        close_timeout: float,
+    ) -> None:
+        self._queue = queue
+        self._exporter = exporter
+        self._resource = resource
+        self._scope = scope
+        self._batch_delay = batch_delay
+        self.close_timeout = close_timeout
+        self._processes: dict[int, _Process] = {}
+        self._closing = False
+        self._abandoned = False
+        self._exporter_closed = False
+        self._reported: dict[tuple[type[BaseException], object], tuple[float, int]] = {}
+        queue.start_worker = self.start_worker
+        _live.add(self)
+
+    # --- the worker --------------------------------------------------------------------------------------------------
+
+    def start_worker(self) -> None:
+        """Start the worker thread of this process, if it has none.
+
+        Thread: any, at any moment: it is called by the first `Span.end()` of a process, which a finalizer may have
+            called in the middle of anything. So this takes no lock, waits for nothing and raises nothing;
+            `threading.Thread.start` would do all three.
+        """
+        process = self._here()
+        if process.running or _ending:
+            return
+        process.running = True
+        try:
+            start_new_thread(self._work, (process,))
+        except (RuntimeError, MemoryError):
+            # No thread to be had: flush and close try again, and else deliver on the thread that calls them.
+            process.running = False
+            self._queue.count_error()
+        _close_with_multiprocessing()
+
+    def _here(self) -> _Process:
+        generation = fork_count()
+        process = self._processes.get(generation)
+        if process is None:
+            # setdefault is atomic, so threads that come here together agree on one.
+            process = self._processes.setdefault(generation, _Process())
+            for inherited in [key for key in self._processes if key != generation]:
+                self._processes.pop(inherited, None)
+        return process
+
+    def _work(self, process: _Process) -> None:
+        try:
+            with process.consumer, use_span(_UNTRACED):
+                process.worker = get_ident()
+                while self._work_once(process):
+                    pass
+                self._close_exporter()
+        finally:
+            process.running = False
+            process.worker = 0
+            process.release(inf)
+
+    def _work_once(self, process: _Process) -> bool:
+        """Deliver one batch; False when there is nothing more to do for ever."""
+        # Read before the queue is: what ended until then is in it.
+        finishing = self._closing or (self._abandoned and self._queue.stats().open == 0)
+        found = self._deliver(process, 0.0 if finishing or process.waiters else self._batch_delay)
+        process.release(process.settled if found else sys.maxsize)
+        return found or not finishing
+
+    def _deliver(self, process: _Process, timeout: float) -> bool:
+        """Take a batch, export it, settle it; False if there was none. The caller is the consumer."""
+        try:
+            taken = self._queue.take(timeout)
+        except MemoryError:
+            self._queue.count_error()
+            return False
+        if taken is None:
+            return False
+        spans, count = taken
+        failed = count
+        try:
+            self._exporter.export(Batch(spans, count, self._resource, self._scope))
+            failed = 0
+        except ExportError as error:
+            if error.rejected is not None:
+                failed = min(max(error.rejected, 0), count)
+            self._report(error, failed)
+        except BaseException as error:
+            # On the worker nothing may end the thread; on the caller's, Ctrl-C is the caller's.
+            if not isinstance(error, Exception) and process.worker != get_ident():
+                raise
+            self._report(error, failed)
+        finally:
+            self._queue.settle(count - failed, failed)
+            process.settled += count
+        return True
+
+    def _close_exporter(self) -> None:
+        """Once, by the consumer, after the last batch."""
+        if self._exporter_closed:
+            return
+        self._queue.closed = True
+        try:
+            self._exporter.close()
+        except Exception as error:  # noqa: BLE001 - whatever an exporter raises stays away from the program
+            self._report(error, 0)
+        finally:
+            self._exporter_closed = True
+            # The queue held this pipeline, and this pipeline the queue: without the cycle both are freed at once.
+            self._queue.start_worker = None
+            _live.discard(self)
+
+    def _report(self, error: BaseException, failed: int) -> None:
+        self._queue.count_error()
+        kind = type(error), getattr(error, "errno", None)
+        now = monotonic()
+        last, untold = self._reported.get(kind, (-inf, 0))
+        if now - last < ERROR_LOG_SECONDS:
+            self._reported[kind] = last, untold + failed
+            return
+        self._reported[kind] = now, 0
+        try:
+            # Here and not above: most programs never need it, and `import clew` is to be quick.
+            import logging
+
+            logging.getLogger("clew").warning(
+                "%s could not deliver %d spans%s: %s",
+                type(self._exporter).__name__,
+                failed,
+                f" (and {untold} since it last said so)" if untold else "",
+                f"{type(error).__name__}: {error}",
+            )
+        except Exception:  # noqa: BLE001 - a log that cannot be written must not end the worker
+            self._queue.count_error()
+
+    # --- everybody ---------------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float) -> bool:
+        """Deliver now what ended so far.
+
+        Args:
+            timeout: seconds to wait at the most.
+
+        Returns: whether all that ended before the call was delivered, and nothing was lost (dropped, or failed to be
+            delivered) since the flush before.
+        Thread: any. Blocks; Ctrl-C interrupts it.
+        """
+        deadline = monotonic() + timeout
+        process = self._here()
+        lost_seen = process.lost_seen
+        target = self._queue.put_total
+        self._wait(process, target, deadline)
+        process.lost_seen = self._queue.lost_total
+        return process.settled >= target and process.lost_seen == lost_seen
+
+    def close(self, timeout: float) -> bool:
+        """End the open spans, marked unfinished, deliver everything, close the exporter and end the worker.
+
+        Args:
+            timeout: seconds to wait at the most; the worker goes on if it needs longer.
+
+        Returns: as `flush`, and whether the exporter is closed.
+        Thread: any, more than once. Blocks; Ctrl-C interrupts it.
+        """
+        deadline = monotonic() + timeout
+        self.begin_close()
+        return self.finish_close(deadline)
+
+    def begin_close(self) -> None:
+        """The part of `close` that does not wait."""
+        if not self._closing:
+            self._queue.end_open_spans()
+            self._queue.closed = True
+            # Last: a worker that sees it finds a queue that nothing more is put into.
+            self._closing = True
+
+    def finish_close(self, deadline: float) -> bool:
+        """The part of `close` that waits, until a time of `monotonic()`."""
+        process = self._here()
+        if not self._exporter_closed:
+            self._wait(process, inf, deadline)
+        return (
+            self._exporter_closed
+            and process.settled >= self._queue.put_total
+            and self._queue.lost_total == process.lost_seen
+        )
+
+    def abandon(self) -> None:
+        """Nobody holds the tracer any more: end the worker when the last of its spans has ended and is delivered.
+
+        Thread: any, also within a finalizer. Does not wait.
+        """
+        if not self._closing:
+            self._abandoned = True
+            self.start_worker()
+            self._queue.wake()
+
+    def _wait(self, process: _Process, target: float, deadline: float) -> None:
+        """Until `target` spans are settled (inf: until the exporter is closed), or the deadline."""
+        # An exporter that flushes its own tracer would wait for itself.
+        if process.settled >= target or process.worker == get_ident():
+            return
+        self.start_worker()
+        done = allocate_lock()
+        done.acquire()
+        waiter = target, done
+        process.waiters.append(waiter)
+        try:
+            self._queue.wake()
+            # Looked at after the waiter was added: a worker that ends from now on releases it.
+            if process.running:
+                done.acquire(timeout=_left(deadline))
+        finally:
+            if waiter in process.waiters:
+                process.waiters.remove(waiter)
+        if not process.running:
+            self._deliver_here(process, target, deadline)
+
+    def _deliver_here(self, process: _Process, target: float, deadline: float) -> None:
+        """On the caller's thread, where there is no worker. An exporter that hangs cannot be left before it returns."""
+        if not process.consumer.acquire(timeout=_left(deadline)):
+            return
+        try:
+            with use_span(_UNTRACED):
+                while process.settled < target and monotonic() < deadline:
+                    if not self._deliver(process, 0.0):
+                        if self._closing:
+                            self._close_exporter()
+                        break
+        finally:
+            process.consumer.release()
+
+
+def _left(deadline: float) -> float:
+    return min(max(deadline - monotonic(), 0.0), TIMEOUT_MAX)
+
+
+# --- the end of the process ------------------------------------------------------------------------------------------
+
+_live: WeakSet[Pipeline] = WeakSet()  # pipelines that are not closed
+_ending = False  # from now on no thread can be started, or should be
+_finalizer: object = None  # multiprocessing's Finalize, in one of its children
+
+
+def _close_all(at_most: float = inf) -> None:
+    """Close what the program left open, all at the same time.
+
+    Args:
+        at_most: seconds, if that is less than a pipeline's own close_timeout.
+    """
+    global _ending  # noqa: PLW0603 - the process has one end
+    _ending = True
+    begin = monotonic()
+    pipelines = list(_live)
+    try:
+        for pipeline in pipelines:
+            pipeline.begin_close()
+        for pipeline in pipelines:
+            pipeline.finish_close(begin + min(pipeline.close_timeout, at_most))
+    except KeyboardInterrupt:
+        # Somebody who waits for the end of the program does not want to wait for its traces.
+        return
+
+
+def _close_with_multiprocessing() -> None:
+    """In a child of multiprocessing, be among its finalizers: it leaves by os._exit, which skips atexit.
+
+    They have to be registered in the child itself, which forgets those of its parent when it begins.
+    """
+    global _finalizer  # noqa: PLW0603 - one for the process, whatever the number of pipelines
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    try:
+        if process is None or util is None or process.parent_process() is None:
+            return
+        if _finalizer is None or not _finalizer.still_active():
+            # After multiprocessing's own (priority 0 and more) and the program's: they may still end spans.
+            _finalizer = util.Finalize(None, _close_all, (CHILD_CLOSE_SECONDS,), exitpriority=-100)
+    except AttributeError:
+        # It is being imported at this moment, by a thread that forked nothing yet.
+        return
+
+
+# When clew is imported, so that functions which the program registers afterwards run before, and their spans arrive.
+atexit.register(_close_all)
