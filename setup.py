@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 HOT = Path("src/clew/_hot")
 
-flags = ["-O2", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unused-function"]
+flags = ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unused-function"]
 if sanitizer := os.environ.get("CLEW_SANITIZE"):
     flags += [f"-fsanitize={sanitizer}", "-g", "-fno-omit-frame-pointer"]
 
