@@ -126,10 +126,8 @@ class ControlClient:
 
     def _describe_stranger(self) -> TorError:
         """What may be at an address that does not answer PROTOCOLINFO."""
-        where, advice = (
-            self._address,
-            "give the address of tor's control port (ControlPort or ControlSocket in its torrc)",
-        )
+        where = self._address
+        advice = "give the address of tor's control port (ControlPort or ControlSocket in its torrc)"
         if b"SOCKS" in self._first_bytes:  # tor's SOCKS port takes the command for HTTP, and says so
             return ControlProtocolError(f"{where} is a SOCKS port, not a control port: {advice}")
         if self._first_bytes.startswith(b"HTTP/"):

@@ -239,7 +239,10 @@ def encode_command(command: Command, *arguments: str) -> bytes:
             raise ConfigurationError(
                 f"an argument of {command.value} must be printable, without white space or line ends: correct it"
             )
-    return " ".join((command.value, *arguments)).encode("utf-8", "surrogateescape") + _CRLF
+    try:
+        return " ".join((command.value, *arguments)).encode("utf-8", "surrogateescape") + _CRLF
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"an argument of {command.value} is not valid Unicode: correct it") from None
 
 
 def split_arguments(text: str) -> list[str]:
