@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from clew.tor.circuits import BUILD_SPAN, EXTEND_SPAN, Action, State, Trigger, role_of, status_of
+from clew.tor.circuits import BUILD_SPAN, EXTEND_SPAN, NOTES, Action, State, Trigger, role_of, status_of
 from clew.tor.events import CircuitEvent, CircuitMinorEvent
 from clew.tor.privacy import LEVEL_ATTRIBUTE
 
@@ -182,7 +182,7 @@ class CircuitSpans:
             attributes["tor.circuit.old_purpose"] = event.old_purpose
         if trigger is Trigger.UNKNOWN:
             attributes["tor.circuit.status"] = event.status if isinstance(event, CircuitEvent) else event.change
-        circuit.span.add_event(_NOTES[trigger], self._filter.attributes(attributes), circuit.time_ns)
+        circuit.span.add_event(NOTES[trigger], self._filter.attributes(attributes), circuit.time_ns)
 
     def _describe(self, circuit: Circuit, event: AnyCircuitEvent, attributes: dict[str, object]) -> None:
         """Set attributes on the build span, and with them what the event says about the circuit."""
@@ -275,14 +275,6 @@ class CircuitSpans:
         reason = (self._filter.keyword(event.reason) or "no reason given").lower()
         remote = self._filter.keyword(event.remote_reason)
         return reason if remote is None else f"{reason}, and the relay said {remote.lower()}"
-
-
-_NOTES = {
-    Trigger.GUARD_WAIT: "guard_wait",
-    Trigger.CANNIBALIZED: "cannibalized",
-    Trigger.PURPOSE_CHANGED: "purpose_changed",
-    Trigger.UNKNOWN: "unknown_status",
-}
 
 
 def _error_type(event: AnyCircuitEvent) -> str:

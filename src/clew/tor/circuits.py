@@ -19,6 +19,7 @@ __all__ = [
     "CANCELLING_REASONS",
     "CHANGES",
     "EXTEND_SPAN",
+    "NOTES",
     "SPANS",
     "STATUSES",
     "TABLE",
@@ -86,7 +87,7 @@ class Action(StrEnum):
     SUCCEED = "the build span ends"
     FAIL = "the build span ends with tor's reason"
     LOSE = "the build span ends with the reason of the loss, marked `clew.unfinished`"
-    RESTART = "what was known is LOST (reason TOR_RESTARTED), then the event is taken as that of an unseen circuit"
+    RESTART = "what was known is (lost), reason TOR_RESTARTED; then the event is taken as that of an unseen circuit"
     NOTE = "an event on the build span"
 
 
@@ -220,6 +221,14 @@ def role_of(index: int, last: bool | None, purpose: str | None, build_flags: tup
 
 BUILD_SPAN = "tor.circuit.build"
 EXTEND_SPAN = "tor.circuit.extend"
+
+# What Action.NOTE is called.
+NOTES = {
+    Trigger.GUARD_WAIT: "guard_wait",
+    Trigger.CANNIBALIZED: "cannibalized",
+    Trigger.PURPOSE_CHANGED: "purpose_changed",
+    Trigger.UNKNOWN: "unknown_status",
+}
 
 
 class SpanDescription(NamedTuple):

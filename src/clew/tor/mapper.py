@@ -101,6 +101,7 @@ class CircuitMapper:
         self._circuits: dict[str, Circuit] = {}  # the oldest first
         self._claims: dict[str, list[Claim]] = {}  # of circuits in _circuits
         self._tickets = count(1)
+        self._closed: tuple[int, str] = (0, "")  # the newest command when `close` was called last, and why it was
         self._open_tickets: dict[int, None] = {}  # commands under way, the oldest first
         self._held: dict[str, _Held] = {}
         self._ended: deque[tuple[Claim, Outcome]] = deque()  # to be told when the lock is free
@@ -162,6 +163,7 @@ class CircuitMapper:
         if time_ns is None:
             time_ns = time.time_ns()
         with self._lock:
+            self._closed = (next(self._tickets), reason)
             for circuit_id in list(self._held):
                 self._release(circuit_id)
             for circuit_id in list(self._circuits):
@@ -186,16 +188,12 @@ class CircuitMapper:
         """tor agreed to the command and gave the circuit this id: its build belongs to the operation."""
         with self._lock:
             self._open_tickets.pop(ticket, None)
-            circuit = self._circuits.get(circuit_id)
-            if circuit is None:
-                circuit = self._keep(Circuit(circuit_id))
-            self._claims.setdefault(circuit_id, []).append(claim)
-            circuit.parent = claim.parent
-            circuit.planned = claim.path
-            if claim.extend_time_ns is not None:
-                self._step(Trigger.EXTEND, CircuitEvent(claim.extend_time_ns, circuit_id, Trigger.EXTEND))
-            if circuit_id in self._held:
-                self._release(circuit_id)
+            closed, reason = self._closed
+            if ticket > closed:
+                self._join(circuit_id, claim)
+            else:  # tor is gone since: no event will come
+                outcome = Outcome(circuit_id, Trigger.LOST, (), None, reason, None, None, reason.lower())
+                self._ended.append((claim, outcome))
             self._release_answered()
         self._tell()
 
@@ -205,6 +203,18 @@ class CircuitMapper:
             self._open_tickets.pop(ticket, None)
             self._release_answered()
         self._tell()
+
+    def _join(self, circuit_id: str, claim: Claim) -> None:
+        circuit = self._circuits.get(circuit_id)
+        if circuit is None:
+            circuit = self._keep(Circuit(circuit_id))
+        self._claims.setdefault(circuit_id, []).append(claim)
+        circuit.parent = claim.parent
+        circuit.planned = claim.path
+        if claim.extend_time_ns is not None:
+            self._step(Trigger.EXTEND, CircuitEvent(claim.extend_time_ns, circuit_id, Trigger.EXTEND))
+        if circuit_id in self._held:
+            self._release(circuit_id)
 
     def _hold(self, circuit_id: str) -> _Held:
         """Have the events of a circuit wait for all commands that are under way."""
