@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from typing import NamedTuple, Self
 
 from clew.errors import ConfigurationError, ControlConnectionError
@@ -46,36 +47,35 @@ class ControlAddress(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def open(self, timeout: float) -> socket.socket:
-        """A connected socket, in blocking mode.
+        """A connected socket, in blocking mode; only what it sends may not take longer than `timeout`.
 
         Args:
-            timeout: seconds to wait for the connection.
+            timeout: seconds, also to wait for the connection.
 
         Raises:
             ControlConnectionError: nobody is there, or it is not allowed, or it took too long.
         """
+        # A tor that no longer reads must not hold a sender for ever. A timeout of Python's would also hit who receives.
+        limit = struct.pack("@ll", int(timeout), int(timeout % 1 * 1_000_000))
         try:
             if self.path:
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                try:
-                    connection.settimeout(timeout)
-                    connection.connect(self.path)
-                except BaseException:
-                    connection.close()
-                    raise
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+                _connect(connection, self.path)
             else:
                 connection = socket.create_connection((self.host, self.port), timeout)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+                connection.settimeout(None)
                 if connection.getsockname() == connection.getpeername():
                     # On loopback a port that nobody listens on can be chosen as the near end, and meets itself.
                     connection.close()
                     raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
         except OSError as error:
             raise ControlConnectionError(self._describe(error, timeout)) from None
-        connection.settimeout(None)
         return connection
 
     def _describe(self, error: OSError, timeout: float) -> str:
-        if isinstance(error, TimeoutError):
+        if isinstance(error, (TimeoutError, BlockingIOError)):  # the latter is how Unix sockets time out
             return f"{self} did not accept a connection within {timeout:g} s: check the address of tor's control port"
         if isinstance(error, PermissionError):
             return (
@@ -90,3 +90,11 @@ class ControlAddress(NamedTuple):
             option = f"ControlSocket {self}" if self.path else f"ControlPort {self.port}"
             return f"nothing listens on {self}: start tor with {option} in its torrc, or give another address"
         return f"no connection to {self} ({error.strerror or error}): check the address of tor's control port"
+
+
+def _connect(connection: socket.socket, path: str) -> None:
+    try:
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise

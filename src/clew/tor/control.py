@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 import socket
-import struct
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Self
@@ -64,8 +63,6 @@ class ControlClient:
         self._timeout = timeout
         self._pid = os.getpid()
         self._tor_version = ""
-        # A tor that no longer reads must not hold a sender for ever. (A timeout of the socket would hit the reader.)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout) + 1, 0))
         self._lock = threading.Lock()  # guards sending, the order of what waits, and these two:
         self._closing = False
         self._lost: TorError | None = None  # why
@@ -232,7 +229,7 @@ class ControlClient:
     def relays(self) -> list[RelayStatus]:
         """The relays of the consensus that tor has; none before it has one.
 
-        Thread: any; blocks, on the public network for about a second of parsing after tor's answer.
+        Thread: any; blocks; parsing takes a tenth of a second for the 8,000 relays of the public network.
         """
         return parse_router_statuses(self.get_info("ns/all")["ns/all"])
 
