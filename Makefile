@@ -62,7 +62,7 @@ distclean: clean ## remove .venv too
 	rm -rf .venv src/*.egg-info
 
 $(COMPILED): setup.py $(NATIVE) | $(RUN)
-	@flock .venv/.build.lock .venv/bin/python setup.py -q build_ext --inplace
+	@flock .venv/.build.lock tools/compile
 	@touch $@
 
 $(RUN): pyproject.toml $(OTHER_PYTHON)

@@ -1,6 +1,7 @@
 """Compiles the native core; everything else is in pyproject.toml.
 
-CLEW_SANITIZE=address builds it for AddressSanitizer (make asan).
+CLEW_SANITIZE=address builds it for AddressSanitizer (make asan). CLEW_WITHOUT_NATIVE=1 leaves it out: tools/setup installs
+an editable clew so, because make compiles the core beside its sources, and only what changed.
 """
 
 import os
@@ -10,6 +11,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 HOT = Path("src/clew/_hot")
+sources = [] if os.environ.get("CLEW_WITHOUT_NATIVE") else sorted(HOT.glob("*.pyx"))
 
 flags = ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unused-function"]
 if sanitizer := os.environ.get("CLEW_SANITIZE"):
@@ -25,7 +27,7 @@ setup(
                 extra_compile_args=flags,
                 extra_link_args=[f"-fsanitize={sanitizer}"] if sanitizer else [],
             )
-            for path in sorted(HOT.glob("*.pyx"))
+            for path in sources
         ],
         compiler_directives={
             "language_level": "3",
