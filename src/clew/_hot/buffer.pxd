@@ -37,6 +37,14 @@ cdef inline void free_buffer(Buffer* buffer) noexcept:
     buffer.failed = False
 
 
+cdef inline void trim(Buffer* buffer) noexcept:
+    """Give back the room that is not used."""
+    cdef void* data = PyMem_Realloc(buffer.data, buffer.length) if buffer.length else NULL
+    if data != NULL:
+        buffer.data = <uint8_t*> data
+        buffer.capacity = buffer.length
+
+
 cdef inline bint reserve(Buffer* buffer, size_t more) noexcept:
     """Make room for `more` bytes; False if there is none to be had."""
     cdef size_t wanted

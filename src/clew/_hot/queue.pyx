@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint64_t
 
-from clew._hot.buffer cimport Buffer, free_buffer, reserve
+from clew._hot.buffer cimport Buffer, free_buffer, reserve, trim
 from clew._hot.clock cimport monotonic_ns
 from clew._hot.ids cimport fork_number
 
@@ -108,8 +108,11 @@ cdef class Queue:
             chunk = <Chunk*> PyMem_Calloc(1, sizeof(Chunk))
             if chunk == NULL:
                 return  # the batch grows on until there is memory
-        reserve(&chunk.buffer, self.tail.buffer.length)  # the next batch will be about as long
+        # The next batch will be about as long; and what this one has too much is given back, so that the memory taken is
+        # what the bound on bytes says.
+        reserve(&chunk.buffer, self.tail.buffer.length + (self.tail.buffer.length >> 4))
         chunk.buffer.failed = False
+        trim(&self.tail.buffer)
         self.tail.next = chunk
         self.tail = chunk
         self.ring()

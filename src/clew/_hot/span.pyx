@@ -23,6 +23,7 @@ from clew._hot.values cimport (
 )
 
 import sys
+from operator import index
 
 from clew.limits import (
     ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN, WALL_CLOCK_AGE_NS,
@@ -503,7 +504,7 @@ cdef class Span:
         """A time that the program gave, or now, counted, if it is none."""
         cdef int64_t value
         try:
-            value = <int64_t> time_ns
+            value = index(time_ns)  # a float is a time in seconds, most likely
             if value >= 0:
                 return value
         except Exception:
