@@ -38,7 +38,7 @@ _baggage: ContextVar[Mapping[str, str]] = ContextVar("clew.baggage", default=_NO
 # Optional white space around a header's value and the members of a list (RFC 9110, section 5.6.3).
 _SPACE = " \t"
 
-# --- traceparent ------------------------------------------------------------------------------------------------------
+# --- traceparent -----------------------------------------------------------------------------------------------------
 
 # Section 3.2.2: version "-" trace-id "-" parent-id "-" trace-flags; what a later version adds begins with another dash.
 _TRACEPARENT_PATTERN = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
@@ -63,7 +63,7 @@ def _parse_traceparent(lines: list[str]) -> tuple[str, str, int] | None:
     return trace_id, span_id, int(flags, 16) & _KNOWN_FLAGS
 
 
-# --- tracestate -------------------------------------------------------------------------------------------------------
+# --- tracestate ------------------------------------------------------------------------------------------------------
 
 # Sections 3.3.2.2.1 (key) and 3.3.2.2.2 (value).
 _TRACESTATE_MEMBER = re.compile(
@@ -85,7 +85,7 @@ def _valid_tracestate(text: str) -> str:
     return text if members else ""
 
 
-# --- baggage ----------------------------------------------------------------------------------------------------------
+# --- baggage ---------------------------------------------------------------------------------------------------------
 
 # W3C baggage, section 3.3.1: a key is a token (RFC 9110), a value is made of these octets, the rest percent-encoded.
 _BAGGAGE_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -139,7 +139,7 @@ def get_baggage() -> Mapping[str, str]:
     return _baggage.get()
 
 
-# --- headers ----------------------------------------------------------------------------------------------------------
+# --- headers ---------------------------------------------------------------------------------------------------------
 
 
 def inject(headers: MutableMapping[str, str], context: SpanContext | None = None) -> None:
@@ -213,7 +213,7 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-# --- what is current --------------------------------------------------------------------------------------------------
+# --- what is current -------------------------------------------------------------------------------------------------
 
 
 class _Attached:

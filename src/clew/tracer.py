@@ -200,7 +200,7 @@ class Tracer(TracerCore):
         return f"Tracer({self.resource.service_name!r})"
 
 
-# --- the constructor's checks -----------------------------------------------------------------------------------------
+# --- the constructor's checks ----------------------------------------------------------------------------------------
 
 
 def _check_count(name: str, value: int) -> None:
@@ -242,7 +242,7 @@ def _resource_value(key: str, value: object) -> AttributeValue:
     )
 
 
-# --- the decorator ----------------------------------------------------------------------------------------------------
+# --- the decorator ---------------------------------------------------------------------------------------------------
 
 # Flags of code objects, as in `inspect`, which costs 10 ms to import (CPython's Include/cpython/code.h).
 _GENERATOR = 0x20

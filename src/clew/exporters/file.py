@@ -43,6 +43,8 @@ class FileExporter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, pretty: bool = False) -> None:
+        if path == "":
+            raise ConfigurationError('FileExporter takes the path of a file, as in FileExporter("traces.jsonl").')
         self._pretty = pretty
         try:
             # The program may change its working directory later.
