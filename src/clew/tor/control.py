@@ -125,7 +125,7 @@ class ControlClient:
         """What may be at an address that does not answer PROTOCOLINFO."""
         where = self._address
         advice = "give the address of tor's control port (ControlPort or ControlSocket in its torrc)"
-        if b"SOCKS" in self._first_bytes:  # tor's SOCKS port takes the command for HTTP, and says so
+        if b"Tor is not an HTTP Proxy" in self._first_bytes:  # what its SOCKS port says to commands that begin with P
             return ControlProtocolError(f"{where} is a SOCKS port, not a control port: {advice}")
         if self._first_bytes.startswith(b"HTTP/"):
             return ControlProtocolError(f"{where} is an HTTP server, not tor's control port: {advice}")
