@@ -77,7 +77,7 @@ class Batch:
         )
 
     def __repr__(self) -> str:
-        return f"<Batch of {self.count} spans, {len(self.spans)} bytes, {self.resource.service_name}>"
+        return f"<Batch of {self.count} spans, {len(self.spans)} bytes, service {self.resource.service_name!r}>"
 
 
 def _quoted(text: str) -> bytes:

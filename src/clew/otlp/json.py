@@ -52,12 +52,12 @@ def decode_json(line: bytes | str) -> list[SpanRecord]:
     if len(line) > LINE_BYTES:
         raise DecodeError(f"a line of {len(line)} bytes is longer than the {LINE_BYTES} that are read")
     try:
-        return _traces(_object(_parse(line if isinstance(line, str) else str(line, "utf-8"))))
+        return _traces(_parse(line if isinstance(line, str) else str(line, "utf-8")))
     except RecursionError as error:
         raise DecodeError("damaged OTLP/JSON: values are nested too deep") from error
     except ValueError as error:  # not UTF-8, not JSON, a number with too many digits, or what is raised below
         raise DecodeError(f"damaged OTLP/JSON: {error}") from error
-    except (AttributeError, TypeError) as error:  # an element is no object, a key of _KINDS no key
+    except (AttributeError, OverflowError, TypeError) as error:  # such as a string where an object must be
         raise DecodeError("damaged OTLP/JSON: a field is of the wrong type") from error
 
 
