@@ -19,9 +19,10 @@ def main() -> None:
         ControlClient.connect(lab.control) as control,
         CircuitManager(control, tracer, privacy=Privacy.LAB) as manager,
     ):
-        exits = [relay for relay in control.relays() if "Exit" in relay.flags]
-        guard, middle, *_ = [relay for relay in control.relays() if relay not in exits[:1]]
-        circuit = manager.create_circuit([guard.fingerprint, middle.fingerprint, exits[0].fingerprint])
+        relays = [relay for relay in control.relays() if "Authority" not in relay.flags]
+        last = next(relay for relay in relays if "Exit" in relay.flags)
+        first, middle, *_ = [relay for relay in relays if relay is not last]
+        circuit = manager.create_circuit([relay.fingerprint for relay in (first, middle, last)])
         manager.close_circuit(circuit)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # The machine's speed is nobody's bug: no deadlines. CI draws the same examples each time; elsewhere they vary.
 hypothesis.settings.register_profile("clew", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -42,3 +43,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             f"{count} tests need tor, and this machine has none: type 'sudo apt-get install tor' and run again.",
             red=True,
         )
+
+
+@pytest.fixture(scope="session")
+def environment() -> Iterator[dict[str, str]]:
+    """The environment for programs that bring up the lab of their user: the user is one without any.
+
+    The path is short, because the lab's sockets lie below it.
+    """
+    with tempfile.TemporaryDirectory(prefix="clew") as home:
+        yield {**os.environ, "XDG_STATE_HOME": home}

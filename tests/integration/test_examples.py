@@ -17,11 +17,13 @@ def with_tor(example: Path) -> object:
     return pytest.param(example, id=example.stem, marks=marks)
 
 
-@pytest.mark.parametrize("example", map(with_tor, EXAMPLES))
-def test_an_example_runs(example: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("example", [with_tor(example) for example in EXAMPLES])
+def test_an_example_runs(example: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """It ends with exit status 0 and says what it did."""
     command = [sys.executable, "-W", "error", str(example)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout
