@@ -60,6 +60,15 @@ LINE_BYTES = 64 * MIB
 # Traces that match what `clew view` was asked for are counted as far as this: 1.5 MB of ids, whatever the file's size.
 TRACES_COUNTED = 10_000
 
+# Less than this is read within a second: no progress is shown.
+PROGRESS_BYTES = 16 * MIB
+
+# `clew view -f` holds spans back until their trace is complete. At 2 KB each 100 MB at the most; then the oldest
+# traces are drawn as they are.
+FOLLOWED_SPANS = 50_000
+# It remembers so many traces that it drew, to say "continued" when more of their spans come.
+FOLLOWED_TRACES = 10_000
+
 # Lists and mappings within each other in one value. protobuf's decoders stop at 100 levels of messages, and each of
 # these takes two or three: what another tool could write is read, and the stack is safe from what it could not.
 DECODED_VALUE_DEPTH = 64

@@ -118,7 +118,7 @@ def _headline(trace: Trace, *, times: bool, ids: bool) -> str:
     words = ["trace"]
     if ids:
         words.append(escape(trace.trace_id))
-    words.append(escape(trace.roots[0].record.service_name))
+    words.append(escape(trace.root.record.service_name))
     if times:
         words.append(format_duration(trace.end_time_ns - trace.start_time_ns))
     return "  ".join(words)

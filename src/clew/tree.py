@@ -49,6 +49,11 @@ class Trace:
             stack.extend(reversed(node.children))
 
     @property
+    def root(self) -> Node:
+        """The first root that is one by its own word; if all of them only lack a parent, the first."""
+        return next((node for node in self.roots if not node.record.parent_id), self.roots[0])
+
+    @property
     def span_count(self) -> int:
         return sum(1 for _ in self.walk())
 

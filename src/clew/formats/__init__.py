@@ -5,10 +5,12 @@ from __future__ import annotations
 from clew.formats.choose import Chooser, Gathered, Gatherer, Query
 from clew.formats.detect import AnyReader, detect
 from clew.formats.files import TraceFile, read_items
-from clew.formats.reading import Block, Damage, Glance, Item, Reader
+from clew.formats.follow import Arriving, Tail
+from clew.formats.reading import Block, Damage, Glance, Item, Reader, glances_of, records_of
 
 __all__ = [
     "AnyReader",
+    "Arriving",
     "Block",
     "Chooser",
     "Damage",
@@ -18,7 +20,10 @@ __all__ = [
     "Item",
     "Query",
     "Reader",
+    "Tail",
     "TraceFile",
     "detect",
+    "glances_of",
     "read_items",
+    "records_of",
 ]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from clew.errors import DecodeError
 from clew.formats.gotor import span_from_object
 from clew.formats.reading import Block, Glance
-from clew.model import Status
 from clew.otlp import decode_json, decode_traces
 
 if TYPE_CHECKING:
@@ -64,6 +63,7 @@ class OtlpProtobufBlock(Block):
     """A TracesData message."""
 
     __slots__ = ("_message",)
+    unit = "message"
 
     def __init__(self, number: int, message: bytes) -> None:
         super().__init__(number)
@@ -71,7 +71,7 @@ class OtlpProtobufBlock(Block):
 
     def glances(self) -> list[Glance]:
         """See Block. The native core decodes quickly enough that a shorter way is not worth it."""
-        return list(map(_glance_at_record, self.records()))
+        return list(map(Glance.of, self.records()))
 
     def records(self) -> list[SpanRecord]:
         return decode_traces(self._message)
@@ -87,11 +87,7 @@ class GoTorBlock(Block):
         self._value = value
 
     def glances(self) -> list[Glance]:
-        return list(map(_glance_at_record, self.records()))
+        return list(map(Glance.of, self.records()))
 
     def records(self) -> list[SpanRecord]:
         return [span_from_object(self._value)]
-
-
-def _glance_at_record(record: SpanRecord) -> Glance:
-    return Glance(record.trace_id, record.name, record.start_time_ns, record.end_time_ns, record.status is Status.ERROR)

@@ -67,14 +67,6 @@ class AnyReader(Reader):
         self._head = b""
         self._reader: Reader | None = None
 
-    @property
-    def format(self) -> str:
-        return self._reader.format if self._reader else "unknown"
-
-    @property
-    def unit(self) -> str:
-        return self._reader.unit if self._reader else "line"
-
     def feed(self, data: bytes) -> Iterator[Item]:
         if self._reader is None:
             self._head += data

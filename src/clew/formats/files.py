@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 import tempfile
 import zlib
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from clew.errors import DecodeError, FormatError
 from clew.formats.detect import AnyReader
@@ -20,13 +20,27 @@ if TYPE_CHECKING:
 
     from clew.formats.reading import Item
 
-__all__ = ["CHUNK_BYTES", "STDIN", "TraceFile", "read_items"]
+__all__ = ["CHUNK_BYTES", "STDIN", "TraceFile", "ignore_bytes", "open_binary", "read_items"]
 
 CHUNK_BYTES = 1 << 20
 STDIN = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib's number for "with gzip's header"
+
+
+def ignore_bytes(_: int) -> None:
+    """Do nothing with a number of bytes."""
+
+
+def open_binary(path: str) -> BinaryIO:
+    """Open a file or, for "-", a copy of standard input's descriptor, so that closing it is always right.
+
+    Raises: OSError.
+    """
+    if path == STDIN:
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    return Path(path).open("rb")
 
 
 class TraceFile:
@@ -36,26 +50,31 @@ class TraceFile:
 
     Args:
         path: of a file, "-" for standard input.
+        on_bytes: called with the number of bytes that were copied since the last call.
+        size_bytes: as much of the file as is read; None for all of it.
 
     Raises: OSError.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self, path: str, on_bytes: Callable[[int], object] = ignore_bytes, *, size_bytes: int | None = None
+    ) -> None:
         self.name = "standard input" if path == STDIN else path
-        # A descriptor of our own even for standard input, so that closing is always right.
-        self._file: BinaryIO = open(os.dup(sys.stdin.fileno()) if path == STDIN else path, "rb")  # noqa: SIM115
+        self._file = open_binary(path)
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
             with self._file as source:
-                shutil.copyfileobj(source, spool, CHUNK_BYTES)
+                while piece := os.read(source.fileno(), CHUNK_BYTES):
+                    spool.write(piece)
+                    on_bytes(len(piece))
             spool.flush()
             self._file = spool
-        self.size_bytes = os.fstat(self._file.fileno()).st_size
+        self.size_bytes = os.fstat(self._file.fileno()).st_size if size_bytes is None else size_bytes
 
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> TraceFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -64,7 +83,7 @@ class TraceFile:
         self.close()
 
     def items(
-        self, wanted: frozenset[str] | None = None, on_bytes: Callable[[int], object] | None = None
+        self, wanted: frozenset[str] | None = None, on_bytes: Callable[[int], object] = ignore_bytes
     ) -> Iterator[Item]:
         """Read the file from its beginning.
 
@@ -77,7 +96,7 @@ class TraceFile:
             OSError: the file cannot be read.
         """
         try:
-            yield from read_items(self._pieces(on_bytes or (lambda _: None)), wanted)
+            yield from read_items(self._pieces(on_bytes), wanted)
         except FormatError as error:
             raise FormatError(f"{self.name}: {error}") from error
 

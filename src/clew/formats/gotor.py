@@ -114,7 +114,10 @@ def _time_ns(value: object) -> int:
     if sign:
         offset = int(zone_hours) * 3600 + int(zone_minutes) * 60
         total += -offset if sign == "+" else offset
-    return max(total * 1_000_000_000 + int((fraction or "").ljust(9, "0")), 0)
+    time_ns = total * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    if time_ns >= 1 << 64:
+        raise DecodeError("a time is beyond the year 2554")
+    return max(time_ns, 0)
 
 
 @lru_cache(maxsize=64)

@@ -78,14 +78,6 @@ class JsonReader(Reader):
         self._open: _Open | None = None
         self.other_signals = 0  # objects of logs, metrics and the like that were passed over
 
-    @property
-    def format(self) -> str:
-        return "JSON"
-
-    @property
-    def unit(self) -> str:
-        return "line"
-
     def feed(self, data: bytes) -> Iterator[Item]:
         head, *lines = data.split(b"\n")
         self._hold(head)

@@ -54,14 +54,6 @@ class ProtobufReader(Reader):
         self._number = 1
         self._is_lost = False  # after damage to a length nobody knows where the next message begins
 
-    @property
-    def format(self) -> str:
-        return "OTLP protobuf"
-
-    @property
-    def unit(self) -> str:
-        return "message"
-
     def feed(self, data: bytes) -> Iterator[Item]:
         if self._is_lost:
             return
@@ -79,12 +71,12 @@ class ProtobufReader(Reader):
             pass
         except ValueError as error:
             self._is_lost = True
-            yield Damage(self._number, self._number, f"{error}; what follows it cannot be read")
+            yield Damage(self._number, self._number, f"{error}; what follows it cannot be read", "message")
         self._data = b"" if self._is_lost else self._data[start:]
 
     def finish(self) -> Iterator[Item]:
         if self._data:
-            yield Damage(self._number, self._number, "it has no end", is_tail=True)
+            yield Damage(self._number, self._number, "it has no end", "message", is_tail=True)
             self._data = b""
 
     def _next_message(self, start: int) -> tuple[int, int]:

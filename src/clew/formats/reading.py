@@ -7,14 +7,17 @@ bytes are: what cannot be read is a `Damage`, and what follows is read.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias, TypeVar
+
+from clew.errors import DecodeError
+from clew.model import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from clew.model import SpanRecord
 
-__all__ = ["Block", "Damage", "Glance", "Item", "Reader"]
+__all__ = ["Block", "Damage", "Glance", "Item", "Reader", "glances_of", "records_of"]
 
 
 class Glance(NamedTuple):
@@ -26,6 +29,12 @@ class Glance(NamedTuple):
     end_time_ns: int
     is_error: bool  # status ERROR; a cancelled span is none
 
+    @staticmethod
+    def of(record: SpanRecord) -> Glance:
+        """A record, at a glance."""
+        is_error = record.status is Status.ERROR
+        return Glance(record.trace_id, record.name, record.start_time_ns, record.end_time_ns, is_error)
+
 
 class Damage(NamedTuple):
     """A part of a file that could not be read."""
@@ -33,6 +42,7 @@ class Damage(NamedTuple):
     first: int  # number of its first line, from 1; of the message in a binary file
     last: int
     reason: str  # half a sentence
+    unit: str = "line"  # what is numbered: "line" or "message"
     is_tail: bool = False  # the unfinished end of a file that somebody may still be writing
 
 
@@ -40,6 +50,7 @@ class Block(ABC):
     """A part of a file that holds spans, decoded as far as somebody asks."""
 
     __slots__ = ("number",)
+    unit: ClassVar[str] = "line"  # what is numbered
 
     def __init__(self, number: int) -> None:
         self.number = number  # of its first line or of the message
@@ -61,19 +72,40 @@ class Block(ABC):
 
 Item: TypeAlias = Block | Damage
 
+_Spans = TypeVar("_Spans")
+
+
+def glances_of(items: Iterable[Item], on_damage: Callable[[Damage], object]) -> Iterator[list[Glance]]:
+    """Look at the spans of each block that a reader gave.
+
+    Args:
+        on_damage: is given the damage among the items, and that of blocks that cannot be decoded.
+    """
+    return _decode(items, lambda block: block.glances(), on_damage)
+
+
+def records_of(items: Iterable[Item], on_damage: Callable[[Damage], object]) -> Iterator[list[SpanRecord]]:
+    """Decode each block that a reader gave. Args: see `glances_of`."""
+    return _decode(items, lambda block: block.records(), on_damage)
+
+
+def _decode(
+    items: Iterable[Item], read: Callable[[Block], _Spans], on_damage: Callable[[Damage], object]
+) -> Iterator[_Spans]:
+    for item in items:
+        if isinstance(item, Damage):
+            on_damage(item)
+            continue
+        try:
+            spans = read(item)
+        except DecodeError as error:
+            on_damage(Damage(item.number, item.number, str(error), item.unit))
+        else:
+            yield spans
+
 
 class Reader(ABC):
     """Bytes in, blocks and damage out. Thread: one."""
-
-    @property
-    @abstractmethod
-    def format(self) -> str:
-        """Its name, for people."""
-
-    @property
-    @abstractmethod
-    def unit(self) -> str:
-        """What blocks and damage are counted in: "line" or "message"."""
 
     @abstractmethod
     def feed(self, data: bytes) -> Iterator[Item]:

@@ -8,7 +8,7 @@ from clew.pretty import escape
 from clew.render.bars import ASCII_GLYPHS, UNICODE_GLYPHS, Glyphs
 from clew.render.styles import Line, Role, to_segments
 from clew.render.timing import Timing
-from clew.render.waterfall import Totals, Waterfall, legend
+from clew.render.waterfall import Legend, Totals, Waterfall
 from clew.tree import Node, Trace, assemble
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "ASCII_GLYPHS",
     "UNICODE_GLYPHS",
     "Glyphs",
+    "Legend",
     "Line",
     "Node",
     "Role",
@@ -30,7 +31,6 @@ __all__ = [
     "Waterfall",
     "assemble",
     "escape",
-    "legend",
     "render_text",
     "to_segments",
 ]

@@ -47,12 +47,11 @@ class Glyphs(NamedTuple):
     rule: str
     ellipsis: str
     dot: str
-    then: str
     times: str
 
 
-UNICODE_GLYPHS = Glyphs("▏▎▍▌▋▊▉█", "▕▐", "▒", "─", "✗", "⊘", "◆", "↪", "!", "│ ", "├ ", "└ ", "━", "…", "·", "▸", "×")
-ASCII_GLYPHS = Glyphs("||||####", "|#", "=", "-", "x", "o", "*", ">", "!", "| ", "|-", "`-", "=", "..", "-", ">", "x")
+UNICODE_GLYPHS = Glyphs("▏▎▍▌▋▊▉█", "▕▐", "▒", "─", "✗", "⊘", "◆", "↪", "!", "│ ", "├ ", "└ ", "━", "…", "·", "×")  # noqa: RUF001
+ASCII_GLYPHS = Glyphs("||||####", "|#", "=", "-", "x", "o", "*", ">", "!", "| ", "|-", "`-", "=", "..", "-", "x")
 
 
 class Part(NamedTuple):

@@ -120,7 +120,7 @@ class Rows:
 
     def _tree(self, node: Node) -> str:
         if node.depth > self._levels:
-            return f"{self._glyphs.ellipsis}{node.depth}{self._glyphs.then} "
+            return f"{self._glyphs.ellipsis}{node.depth} "
         if node.depth == 0:
             return ""
         return self._lines_down(node.depth) + (
@@ -186,7 +186,7 @@ class Rows:
         ]
         line = _pad(line, self._columns.name + 2)
         offset_ns = event.time_ns - record.start_time_ns
-        offset = ("+" if offset_ns >= 0 else "") + format_duration(offset_ns)
+        offset = ("+" if offset_ns >= 0 else "") + format_duration(offset_ns) if event.time_ns else ""
         # Wide enough for the sign as well: an event stands a column to the left of the durations.
         line[-1] = (line[-1][0][:-1], line[-1][1])
         line.append((offset.rjust(DURATION_COLUMNS + 1), Role.DIM))

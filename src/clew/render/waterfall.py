@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clew.render.bars import Glyphs
     from clew.tree import Node, Trace
 
-__all__ = ["Totals", "Waterfall", "legend"]
+__all__ = ["Legend", "Totals", "Waterfall"]
 
 _LEAST_COLUMNS = 60
 _LEAST_NAME_COLUMNS = 20
@@ -79,6 +79,10 @@ class Waterfall:
 
     def lines(self, width: int, glyphs: Glyphs = UNICODE_GLYPHS) -> Iterator[Line]:
         """Draw within `width` columns (60 at the least)."""
+        for line in self._lines(width, glyphs):
+            yield line if glyphs is UNICODE_GLYPHS else [(_ascii(text), role) for text, role in line]
+
+    def _lines(self, width: int, glyphs: Glyphs) -> Iterator[Line]:
         width = max(width, _LEAST_COLUMNS)
         columns = self._columns(width)
         scale = Scale(self._timing.start_ns, self._timing.end_ns, columns.bar)
@@ -101,7 +105,7 @@ class Waterfall:
         return Columns(width, name, is_wide, width - name - times - 2)
 
     def _header(self, width: int, glyphs: Glyphs) -> Iterator[Line]:
-        root = self._trace.roots[0].record
+        root = self._trace.root.record
         duration = format_duration(self._timing.duration_ns)
         role = Role.ERROR if self._totals.errors else Role.CANCELLED if self._totals.cancelled else Role.STRONG
         title = cut(escape(root.name), width - cell_len(duration) - 12, glyphs.ellipsis)
@@ -154,16 +158,20 @@ class Waterfall:
             yield line
 
 
-def legend(glyphs: Glyphs = UNICODE_GLYPHS) -> Line:
-    """What the bars mean."""
-    return [
-        (glyphs.path[-1] * 2, Role.PATH),
-        (" the trace waited for it   ", Role.DIM),
-        (glyphs.own * 2, Role.OWN),
-        (" it ran beside that   ", Role.DIM),
-        (glyphs.waiting * 2, Role.WAITING),
-        (" its children ran", Role.DIM),
-    ]
+class Legend:
+    """What the bars mean, as rich draws it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        glyphs = ASCII_GLYPHS if options.ascii_only else UNICODE_GLYPHS
+        line: Line = [
+            (glyphs.path[-1] * 2, Role.PATH),
+            (" the trace waited for it   ", Role.DIM),
+            (glyphs.own * 2, Role.OWN),
+            (" it ran beside that   ", Role.DIM),
+            (glyphs.waiting * 2, Role.WAITING),
+            (" its children ran", Role.DIM),
+        ]
+        yield from to_segments([line])
 
 
 def _axis(columns: Columns, scale: Scale) -> Line:
@@ -195,6 +203,10 @@ def _format_time(time_ns: int, timezone: tzinfo | None) -> str:
         return f"{time_ns} ns after 1970"
     offset = time.strftime("%z")
     return f"{time:%Y-%m-%d %H:%M:%S}.{time_ns // 1_000_000 % 1000:03} {offset[:3]}:{offset[3:5]}"
+
+
+def _ascii(text: str) -> str:
+    return text.replace("µ", "u").encode("ascii", "backslashreplace").decode()
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,117 @@
+"""What `clew view` prints: pictures or JSON on standard output, remarks on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from clew.pretty import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from clew.formats import Damage
+    from clew.model import Resource, Scope, SpanRecord
+    from clew.render import Totals
+
+__all__ = ["DamageReport", "Output", "count", "say"]
+
+_RANGES_NAMED = 10  # the rest is only counted
+
+
+class Output:
+    """Prints traces.
+
+    Args:
+        console: to draw on; None for JSON.
+        details: draw all attributes, events and links.
+    """
+
+    def __init__(self, console: Console | None, *, details: bool) -> None:
+        self._console = console
+        self._details = details
+
+    def print_trace(
+        self, records: list[SpanRecord], totals: Totals | None = None, *, is_continued: bool = False
+    ) -> None:
+        """Print the spans of one trace.
+
+        Args:
+            totals: of the whole trace, if the records are only a part of it.
+            is_continued: other spans of this trace were printed before.
+        """
+        if self._console is None:
+            for line in _json_lines(records):
+                sys.stdout.write(line + "\n")
+        else:
+            from clew.render import Waterfall, assemble
+
+            for trace in assemble(records):
+                picture = Waterfall(trace, totals=totals, details=self._details, is_continued=is_continued)
+                self._console.print(picture)
+                self._console.print()
+        sys.stdout.flush()
+
+    def print_legend(self) -> None:
+        """Print what the bars mean."""
+        if self._console is not None:
+            from clew.render import Legend
+
+            self._console.print(Legend())
+
+
+def _json_lines(records: Iterable[SpanRecord]) -> Iterable[str]:
+    """Records as OTLP JSON Lines, one for each resource and scope."""
+    from clew.otlp import Batch, encode_span
+
+    groups: dict[tuple[int, int], tuple[Resource, Scope, list[SpanRecord]]] = {}
+    for record in records:
+        # Records that were read together share these objects.
+        key = (id(record.resource), id(record.scope))
+        groups.setdefault(key, (record.resource, record.scope, []))[2].append(record)
+    for resource, scope, spans in groups.values():
+        yield Batch(b"".join(map(encode_span, spans)), len(spans), resource, scope).to_json().decode()
+
+
+class DamageReport:
+    """The parts of a file that could not be read, in a few words however many they are."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._ranges: list[tuple[int, int]] = []  # of numbers, joined where they follow one another
+        self._number = 0
+        self._first: Damage | None = None
+        self._tail: Damage | None = None
+
+    def add(self, damage: Damage) -> None:
+        if damage.is_tail:
+            self._tail = damage
+            return
+        self._first = self._first or damage
+        self._number += damage.last - damage.first + 1
+        if self._ranges and damage.first == self._ranges[-1][1] + 1:
+            self._ranges[-1] = (self._ranges[-1][0], damage.last)
+        elif len(self._ranges) <= _RANGES_NAMED:
+            self._ranges.append((damage.first, damage.last))
+
+    def say(self) -> None:
+        """Tell of it, if there was any."""
+        if self._first is not None:
+            named = [str(first) if first == last else f"{first}-{last}" for first, last in self._ranges]
+            places = ", ".join(named[:_RANGES_NAMED]) + (", ..." if len(named) > _RANGES_NAMED else "")
+            damaged = count(self._number, f"damaged {self._first.unit}")
+            say(f"{self._name}: {damaged} left out: {self._first.unit} {places} ({self._first.reason})")
+        if self._tail is not None:
+            say(f"{self._name}: {self._tail.unit} {self._tail.first} is unfinished, as if it were still being written")
+
+
+def say(sentence: str) -> None:
+    """Print a remark on standard error."""
+    print(f"clew: {escape(sentence)}", file=sys.stderr)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: "1 span", "2,000 spans"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
