@@ -388,12 +388,16 @@ cdef class Span:
         The event is OpenTelemetry's `exception`, with `exception.type`, `exception.message`, `exception.stacktrace`.
         """
         if self.state == RECORDING:
-            try:
-                self.record(error, attributes)
-            except Exception:
-                self.queue.errors += 1
+            self.record(error, attributes, self.now())
 
-    cdef int record(self, object error, object attributes) except -1:
+    cdef int record(self, object error, object attributes, int64_t time_ns) except -1:
+        try:
+            self.describe(error, attributes, time_ns)
+        except Exception:
+            self.queue.errors += 1
+        return 0
+
+    cdef int describe(self, object error, object attributes, int64_t time_ns) except -1:
         cdef dict details
         cdef type kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -405,7 +409,8 @@ cdef class Span:
         }
         if attributes is not None:
             details.update(attributes)
-        self.add_event("exception", details)
+        # To format a stack trace takes its time: the event is of before, not after the end of its span.
+        self.add_event("exception", details, time_ns)
         if is_cancellation(error):
             self.set_status(STATUSES[CANCELLED], name)
         else:
@@ -473,7 +478,7 @@ cdef class Span:
             now = self.now()
             # sys.exit() is how a program says that all went well.
             if error is not None and not (isinstance(error, SystemExit) and not error.code):
-                self.record_error(error)
+                self.record(error, None, now)
         if self.token is not None:
             self.leave()
         if self.state == RECORDING:

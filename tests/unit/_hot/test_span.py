@@ -348,6 +348,7 @@ def test_an_exception_is_recorded_and_goes_on(tracer: Recorder) -> None:
     assert str(event.attributes["exception.type"]).endswith(".OddError")
     assert event.attributes["exception.message"] == "what happened"
     assert 'raise OddError("what happened")' in str(event.attributes["exception.stacktrace"])
+    assert event.time_ns == record.end_time_ns  # not of when the stack trace was ready
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
