@@ -114,7 +114,7 @@ traces = st.builds(
             {
                 "resource": st.none() | st.fixed_dictionaries({"attributes": attributes}),
                 "scope_spans": st.lists(
-                    st.builds(ScopeSpans, scope=st.none() | scopes, spans=st.lists(spans, max_size=3)), max_size=2
+                    st.builds(ScopeSpans, scope=st.none() | scopes, spans=st.lists(spans, max_size=2)), max_size=2
                 ),
             }
         ),

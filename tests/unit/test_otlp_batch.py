@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
-from tests.otlp_messages import exact, json_of, records_of, span_fields, spans, traces
 
 from clew.model import Resource, Scope
 from clew.otlp import Batch, decode_json, decode_traces, encode_span
+from tests.otlp_messages import exact, json_of, records_of, span_fields, spans, traces
 
 RESOURCE = Resource(
     {"service.name": 'quo"te\ud800', "process.pid": 7, "tags": ("a", {"b": b"\0"}), "ratio": float("nan")}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.otlp_messages import exact, json_of, records_of, traces
 
 from clew.errors import DecodeError
 from clew.limits import DECODED_VALUE_DEPTH
 from clew.model import SpanKind, SpanRecord, Status
 from clew.otlp import decode_json
 from clew.otlp import json as otlp_json
+from tests.otlp_messages import exact, json_of, records_of, traces
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
@@ -202,6 +202,7 @@ def test_what_is_no_traces_data_is_refused(text: str | bytes) -> None:
         {"spanId": "a" * 32},
         {"spanId": ["a"]},
         {"parentSpanId": "a"},
+        {"parentSpanId": 0},
         {"name": 5},
         {"name": ["x"]},
         {"kind": "SPAN_KIND_NEW"},

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
-from tests.otlp_messages import exact, nested, records_of, span_fields, spans, traces, varint, wire
 
 from clew._hot import spans_to_records
 from clew.errors import DecodeError, EncodeError
 from clew.limits import DECODED_VALUE_DEPTH
 from clew.model import AttributeValue, Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Status
 from clew.otlp import decode_traces, encode_span, encode_traces, protobuf
+from tests.otlp_messages import exact, nested, records_of, span_fields, spans, traces, varint, wire
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN_ID = "00f067aa0ba902b7"

@@ -143,8 +143,8 @@ def _status(status: dict[str, Any]) -> tuple[Status, str]:
 
 def _event(event: dict[str, Any]) -> Event:
     get = event.get
-    attributes, dropped = _attributes(get("attributes")), _uint32(get("droppedAttributesCount"))
-    return _new(Event, (_text(get("name")), _time(get("timeUnixNano")), attributes, dropped))
+    dropped = _uint32(get("droppedAttributesCount")) if "droppedAttributesCount" in event else 0
+    return _new(Event, (_text(get("name")), _time(get("timeUnixNano")), _attributes(get("attributes")), dropped))
 
 
 def _link(link: dict[str, Any]) -> Link:
@@ -171,12 +171,14 @@ def _attributes(pairs: Any) -> Attributes:
 def _pairs(pairs: Any, depth: int) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
     for pair in _list(pairs):
-        value = pair.get("value")
-        # Most values are strings; this saves them a call.
+        key, value = pair.get("key"), pair.get("value")
+        # Most keys and values are strings: this saves them a call each.
+        if type(key) is not str:
+            key = _text(key)
         if type(value) is dict and len(value) == 1 and type(string := value.get("stringValue")) is str:
-            attributes[_text(pair.get("key"))] = string
+            attributes[key] = string
         else:
-            attributes[_text(pair.get("key"))] = _value(_object(value), depth)
+            attributes[key] = _value(_object(value), depth)
     return attributes
 
 
@@ -290,7 +292,7 @@ def _time(value: Any) -> int:
 
 
 def _uint32(value: Any) -> int:
-    number = _integer(value)
+    number = value if type(value) is int else _integer(value)
     if number >> 32:
         raise ValueError("a count does not fit 32 bits")
     return number
@@ -298,7 +300,7 @@ def _uint32(value: Any) -> int:
 
 def _id(value: Any, size: int) -> str:
     """An id as lower-case hex digits; "" for one that is absent or all zero."""
-    if not value:
+    if value is None or value == "":
         return ""
     digits = value.lower()
     if len(bytes.fromhex(digits)) != size or len(digits) != 2 * size:

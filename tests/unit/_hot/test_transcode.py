@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from tests.otlp_messages import exact, json_of, nested, span_fields, spans, varint, wire
 
 from clew._hot import attributes_to_json, spans_to_json
 from clew.errors import DecodeError
 from clew.limits import DECODED_VALUE_DEPTH
+from tests.otlp_messages import exact, json_of, nested, span_fields, spans, varint, wire
 
 
 def elements(data: bytes) -> list[dict[str, Any]]:
