@@ -13,9 +13,10 @@ EVENTS_PER_SPAN = 128
 LINKS_PER_SPAN = 128
 ATTRIBUTES_PER_EVENT = 128
 
-# A value nested deeper than this is replaced by a placeholder: cycles end here, and no decoder's stack is at risk
-# (protobuf decoders stop at 100 levels; each of ours takes two of them).
-VALUE_DEPTH = 32
+# A value nested deeper than this is replaced by a placeholder: cycles end here, and no decoder's stack is at risk.
+# protobuf's decoders refuse a whole request of more than 100 levels of messages: a mapping takes three of them, a list
+# two, what stands around an event's value six.
+VALUE_DEPTH = 30
 
 # Elements that one nested value may hold in all. It bounds what a cyclic or shared structure can unfold to.
 VALUE_ITEMS = 100_000

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
+from clew._hot import AlwaysSample, Queue, TracerCore
+from clew.limits import VALUE_DEPTH
 from clew.model import Resource, Scope
 from clew.otlp import Batch, decode_json, decode_traces, encode_span
 from tests.otlp_messages import exact, json_of, records_of, span_fields, spans, traces
@@ -52,6 +55,23 @@ def test_an_empty_batch_of_nothing() -> None:
     assert batch.records == ()
     assert decode_traces(batch.to_protobuf()) == []
     assert decode_json(batch.to_json()) == []
+
+
+def test_the_deepest_value_is_read_by_others() -> None:
+    """A mapping nested without end does not cost the batch: protobuf's own decoder takes what the core writes."""
+    value: dict[str, Any] = {}
+    value["again"] = value
+    queue = Queue(1 << 20, 10, 1 << 20)
+    span = TracerCore(queue, AlwaysSample()).start_span("deep", attributes={"a": value})
+    span.add_event("deep", {"a": value})
+    span.end()
+    taken = queue.take(0)
+    assert taken is not None
+    batch = Batch(*taken, RESOURCE, SCOPE)
+    official = TracesData.FromString(batch.to_protobuf())
+    assert exact(decode_traces(batch.to_protobuf())) == exact(records_of(official))
+    assert exact(decode_json(batch.to_json())) == exact(records_of(official))
+    assert str(batch.records[0].attributes).count("again") == VALUE_DEPTH
 
 
 def test_records_are_decoded_once() -> None:

@@ -12,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 
 from clew._hot import AlwaysSample, Queue, TracerCore
+from clew.limits import VALUE_DEPTH
 from clew.model import SpanKind, Status
 
 
@@ -149,7 +150,7 @@ def test_depth_is_bounded() -> None:
     while isinstance(found, tuple):
         (found,) = found
         depth += 1
-    assert (depth, found) == (32, "<nested too deep>")
+    assert (depth, found) == (VALUE_DEPTH, "<nested too deep>")
 
 
 def test_what_is_empty_is_left_out() -> None:
