@@ -56,7 +56,7 @@ cdef class ProbabilitySample(NativeSampler):
         return trace_low < self.below or self.probability == 1
 
     def __repr__(self):
-        return f"ProbabilitySample({self.probability!r})"
+        return f"ProbabilitySample({self.probability:g})"
 
 
 @cython.final
@@ -117,4 +117,4 @@ cdef class RateLimitSample(NativeSampler):
         return True
 
     def __repr__(self):
-        return f"RateLimitSample({self.per_second!r})"
+        return f"RateLimitSample({self.per_second:g})"
