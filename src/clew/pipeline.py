@@ -12,7 +12,7 @@ import atexit
 import sys
 from _thread import TIMEOUT_MAX, allocate_lock, get_ident, start_new_thread
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from clew._hot import fork_count, remote_span, use_span
@@ -317,7 +317,7 @@ def _left(deadline: float) -> float:
 
 _live: WeakSet[Pipeline] = WeakSet()  # pipelines that are not closed
 _ending = False  # from now on no thread can be started, or should be
-_finalizer: object = None  # multiprocessing's Finalize, in one of its children
+_finalizer: Any = None  # multiprocessing's Finalize, in one of its children
 
 
 def _close_all(at_most: float = inf) -> None:
@@ -328,9 +328,9 @@ def _close_all(at_most: float = inf) -> None:
     """
     global _ending  # noqa: PLW0603 - the process has one end
     _ending = True
-    begin = monotonic()
-    pipelines = list(_live)
     try:
+        begin = monotonic()
+        pipelines = list(_live)
         for pipeline in pipelines:
             pipeline.begin_close()
         for pipeline in pipelines:

@@ -1,0 +1,193 @@
+"""The end of the process: scenarios 8, 9, 11 and 24 of the reliability table, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tests.faults.conftest import judge, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.faults.conftest import Run
+
+    Names = Callable[[], Counter[str]]
+
+
+def test_what_is_open_or_queued_at_exit_arrives(run: Run, path: Path, names: Names) -> None:
+    """Scenario 24: without close, what ended is delivered, and what did not, marked unfinished."""
+    run(
+        """
+        tracer = Tracer("test", FileExporter(sys.argv[1]))
+        make(tracer, 3, "ended")
+        span = tracer.start_span("open")
+        tracer.start_span("forgotten")
+        """,
+        path,
+    )
+    assert names() == Counter(ended=3, open=1, forgotten=1)
+    assert path.read_text().count('"clew.unfinished"') == 2
+
+
+def test_no_thread_is_started_at_exit(run: Run, path: Path, names: Names) -> None:
+    """Scenario 8: the first span that ends does so at exit; it is delivered by the thread that ends the program."""
+    run(
+        """
+        class Where(FileExporter):
+            def export(self, batch):
+                assert threading.get_ident() == threading.main_thread().ident
+                super().export(batch)
+        tracer = Tracer("test", Where(sys.argv[1]))
+        span = tracer.start_span("open")
+        """,
+        path,
+    )
+    assert names() == {"open": 1}
+
+
+def test_spans_of_exit_functions_arrive(run: Run, path: Path, names: Names) -> None:
+    """What the program's own exit functions trace is delivered, with and without a worker from before."""
+    run(
+        """
+        tracer = Tracer("test", FileExporter(sys.argv[1]))
+        make(tracer, 1, "before")
+        other = Tracer("other", FileExporter(sys.argv[1]))
+        atexit.register(lambda: (make(tracer, 1, "at exit"), make(other, 1, "at exit")))
+        """,
+        path,
+    )
+    assert names() == {"before": 1, "at exit": 2}
+
+
+def test_threads_that_outlive_the_main_thread(run: Run, path: Path, names: Names) -> None:
+    """The program ends with its last thread that is no daemon; what that one traced arrives."""
+    run(
+        """
+        tracer = Tracer("test", FileExporter(sys.argv[1]))
+        def work():
+            threading.main_thread().join()
+            make(tracer, 5, "late")
+        threading.Thread(target=work).start()
+        """,
+        path,
+    )
+    assert names() == {"late": 5}
+
+
+def test_an_exporter_that_hangs_at_exit(run: Run) -> None:
+    """Scenario 9: the program ends after the close timeout, with its own status; all tracers wait together."""
+    run(
+        """
+        tracers = [Tracer("test", Hanging(), close_timeout=0.3) for _ in range(50)]
+        for tracer in tracers:
+            make(tracer, 1)
+        sys.exit(3)
+        """,
+        status=3,
+    )
+
+
+def test_ctrl_c_ends_the_wait_at_exit(run: Run) -> None:
+    """Scenario 9: waiting is interruptible, and leaves no traceback."""
+    run(
+        """
+        tracer = Tracer("test", Hanging(), close_timeout=1000)
+        make(tracer, 1)
+        def interrupt():
+            while not tracer._pipeline._here().waiters:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=interrupt, daemon=True).start()
+        """
+    )
+
+
+def test_ctrl_c_ends_a_flush() -> None:
+    """flush() and close() are interrupted as any Python code is, and the tracer goes on."""
+    process = start(
+        """
+        exporter = Hanging()
+        tracer = Tracer("test", exporter, close_timeout=0.1)
+        make(tracer, 1)
+        for wait in (tracer.flush, tracer.close):
+            try:
+                print("waiting", flush=True)
+                wait(1000)
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+        assert not tracer.flush(0.01)
+        """
+    )
+    assert process.stdout is not None
+    for _ in range(2):
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+    judge(process)
+
+
+def test_an_unhandled_exception_is_all_that_is_said(path: Path, names: Names) -> None:
+    """A program that fails says so itself; its spans arrive, and the tracer adds nothing."""
+    process = start(
+        """
+        sys.excepthook = lambda *error: print(error[0].__name__)
+        tracer = Tracer("test", FileExporter(sys.argv[1]))
+        with tracer.start_span("failed"):
+            raise ValueError
+        """,
+        path,
+    )
+    assert judge(process, status=1) == "ValueError\n"
+    assert names() == {"failed": 1}
+
+
+def test_daemon_threads_end_spans_while_the_interpreter_goes_down(run: Run, path: Path, names: Names) -> None:
+    """Scenario 11: 100 exits, status 0, nothing on stderr. (Forked, which spares the start of 100 interpreters.)"""
+    run(
+        """
+        def program():
+            tracer = Tracer("test", FileExporter(sys.argv[1]), batch_spans=5, close_timeout=0.1)
+            def work():
+                while True:
+                    with tracer.start_span("a") as span:
+                        span.set_attribute("n", 1)
+                        tracer.start_span("b").end()
+            for _ in range(3):
+                threading.Thread(target=work, daemon=True).start()
+            time.sleep(0.01)
+            sys.exit()
+        for _ in range(25):
+            pids = []
+            for _ in range(4):
+                pids.append(os.fork())
+                if pids[-1] == 0:
+                    program()
+            join(*pids)
+        """,
+        path,
+    )
+    assert names()["a"] > 0
+
+
+def test_a_tracer_in_a_cycle_at_exit(run: Run, path: Path, names: Names) -> None:
+    """Objects that are freed in any order when the interpreter goes down raise nothing."""
+    run(
+        """
+        class Holder:
+            def __init__(self):
+                self.me = self
+                self.tracer = Tracer("test", FileExporter(sys.argv[1]))
+                self.span = self.tracer.start_span("held")
+            def __del__(self):
+                self.span.end()
+                self.tracer.start_span("too late").end()
+                self.tracer.close()
+        holder = Holder()
+        sys.modules["holder"] = holder
+        """,
+        path,
+    )
+    assert names() == {"held": 1}
