@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from clew.cli.main import COMMANDS
 from tests.documents import DOCUMENTS, PAGES, ROOT, run_page
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -35,6 +38,22 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_each_command_is_documented(command: str) -> None:
-    """Every command of `clew` has a section in docs/guide/commands.md."""
-    assert re.search(rf"^## `clew {command}\b", (ROOT / "docs/guide/commands.md").read_text(), re.MULTILINE)
+def test_each_command_and_option_is_documented(command: str) -> None:
+    """Every command of `clew` has a section in docs/guide/commands.md, with each of its actions and options."""
+    page = (ROOT / "docs/guide/commands.md").read_text()
+    section = re.search(rf"^## `clew {command}`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    parser = argparse.ArgumentParser()
+    import_module(COMMANDS[command].module).configure(parser)
+    missing = [word for word in words(parser) if not re.search(rf"(?<![\w-]){word}(?![\w-])", section[1])]
+    assert missing == []
+
+
+def words(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The long options of a command, and its actions with theirs."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, subparser in action.choices.items():
+                yield name
+                yield from words(subparser)
+        yield from (option for option in action.option_strings if option.startswith("--") and option != "--help")
