@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from clew._hot import Span
-    from clew.model import Attributes, AttributeValue, Stats
+    from clew.model import AttributeValue, Stats
     from clew.protocols import Clock, Exporter, Sampler
 
 __all__ = ["Tracer"]
@@ -120,7 +120,9 @@ class Tracer(TracerCore):
             return lambda function: self._decorate(function, given, kind, copied)
         return self._decorate(name, None, kind, copied)
 
-    def _decorate(self, function: Any, name: str | None, kind: SpanKind, attributes: Attributes | None) -> Any:
+    def _decorate(
+        self, function: Any, name: str | None, kind: SpanKind, attributes: Mapping[str, object] | None
+    ) -> Any:
         if isinstance(function, (staticmethod, classmethod)):
             return type(function)(self._decorate(function.__func__, name, kind, attributes))
         if isinstance(function, type) or not callable(function):
