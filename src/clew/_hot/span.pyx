@@ -1,33 +1,29 @@
-"""Spans, the tracer that makes them, and the context that they are current in.
+"""Spans, and the context that they are current in.
 
 A span keeps what it was given as references to immutable values, and is encoded once, when it ends. The encoding runs no
 Python code, so that it is never interleaved with another (see queue.pyx).
 """
 
 cimport cython
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from clew._hot.buffer cimport (
     Buffer, close_nested, open_nested, put_text, put_varint_field, raw_byte, raw_fixed32, raw_fixed64, raw_id, reserve,
 )
 from clew._hot.clock cimport monotonic_ns, wall_ns
-from clew._hot.ids cimport fork_number, random_id
+from clew._hot.ids cimport PARENT_KNOWN, PARENT_REMOTE, fork_number
+from clew._hot.notes cimport Note, add_note, clear_notes, forget, put_event, put_link
 from clew._hot.queue cimport OpenSpan, Queue
-from clew._hot.samplers cimport NativeSampler
 from clew._hot.values cimport (
-    Attributes, as_dict, clear, exact_text, put_attributes, put_pair, snapshot, store, update_plain,
-    update_rest,
+    Attributes, as_dict, clear, exact_text, put_attributes, put_pair, snapshot, store, update_plain, update_rest,
 )
 
-import sys
 from operator import index
 
-from clew.limits import (
-    ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN, WALL_CLOCK_AGE_NS,
-)
+from clew._hot.failures import is_cancellation, stack_trace, type_name
+from clew.limits import ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN
 from clew.model import Event, Link, SpanContext, SpanKind, Status
 
 cdef extern from "Python.h":
@@ -43,91 +39,11 @@ cdef uint32_t MAX_EVENT_ATTRIBUTES = ATTRIBUTES_PER_EVENT
 cdef uint32_t MAX_EVENTS = EVENTS_PER_SPAN
 cdef uint32_t MAX_LINKS = LINKS_PER_SPAN
 
-# W3C trace context level 2, section 3.2.2.5, and in OTLP's Span.flags.
-cdef enum:
-    SAMPLED = 0x01
-    RANDOM = 0x02
-    PARENT_KNOWN = 0x100
-    PARENT_REMOTE = 0x200
-
-cdef enum SpanState:
-    SILENT  # records nothing: not sampled, or a stand-in for a span elsewhere
-    RECORDING
-    ENDED
-
-# Status, as C numbers.
-cdef enum:
-    UNSET = 0
-    OK = 1
-    ERROR = 2
-    CANCELLED = 3
-
-cdef object INTERNAL = SpanKind.INTERNAL
-cdef object NO_TEXT = ""
-cdef tuple KINDS = (None, *SpanKind)
+NO_TEXT = ""
+KINDS = (None, *SpanKind)
 cdef tuple STATUSES = tuple(Status)
 
-CURRENT = type("Current", (), {"__repr__": lambda self: "CURRENT", "__slots__": ()})()
-cdef object _CURRENT = CURRENT
-
 cdef object current = PyContextVar_New("clew.current_span", NULL)
-
-
-# --- what a span has several of: events and links --------------------------------------------------------------------
-
-cdef struct Note:
-    PyObject* text  # an event's name, a link's tracestate
-    int64_t time_ns
-    uint64_t trace_high, trace_low, id
-    uint32_t flags
-    Attributes attributes
-
-
-cdef struct Notes:
-    Note* items
-    uint32_t count
-    uint32_t capacity
-    uint32_t dropped
-
-
-cdef Note* add_note(Notes* notes, object text, Attributes* attributes, uint32_t limit) noexcept:
-    """Add one, which takes the attributes over; NULL if it was dropped."""
-    cdef uint32_t capacity
-    cdef void* items
-    cdef Note* note
-    if notes.count >= limit:
-        notes.dropped += 1
-        return NULL
-    if notes.count == notes.capacity:
-        capacity = 2 if notes.capacity == 0 else 2 * notes.capacity
-        items = PyMem_Realloc(notes.items, capacity * sizeof(Note))
-        if items == NULL:
-            notes.dropped += 1
-            return NULL
-        notes.items = <Note*> items
-        notes.capacity = capacity
-    note = &notes.items[notes.count]
-    notes.count += 1
-    Py_INCREF(text)
-    note.text = <PyObject*> text
-    note.attributes = attributes[0]
-    forget(attributes)
-    return note
-
-
-cdef inline void forget(Attributes* attributes) noexcept:
-    attributes.items = NULL
-    attributes.count = attributes.capacity = attributes.dropped = 0
-
-
-cdef void clear_notes(Notes* notes) noexcept:
-    cdef uint32_t i
-    for i in range(notes.count):
-        Py_XDECREF(notes.items[i].text)
-        clear(&notes.items[i].attributes)
-    PyMem_Free(notes.items)
-    notes.items = NULL
-    notes.count = 0
 
 
 # --- ids as text -----------------------------------------------------------------------------------------------------
@@ -161,25 +77,6 @@ cdef class Span:
 
     Thread: any, also several at once.
     """
-
-    # First, so that the list's node is found from the span and the span from its node.
-    cdef OpenSpan node
-    cdef Queue queue
-    cdef object clock
-    cdef object label, description, trace_state
-    cdef Span previous
-    cdef object token  # of the context variable, while this is current
-    cdef uint64_t trace_high, trace_low, id, parent
-    cdef int64_t start_ns, end_ns
-    cdef int64_t offset_ns  # wall clock minus monotonic clock, read where the trace began in this process
-    cdef Attributes attributes_
-    cdef Notes events_, links_
-    cdef uint32_t flags
-    cdef unsigned int process
-    cdef uint8_t state, kind_, status_
-    cdef bint entered
-    cdef bint remote  # stands for a span of another process
-    cdef bint displaced  # was left while another span was current: not to become current again
 
     def __init__(self):
         raise TypeError("spans are made by Tracer.start_span()")
@@ -399,14 +296,9 @@ cdef class Span:
 
     cdef int describe(self, object error, object attributes, int64_t time_ns) except -1:
         cdef dict details
-        cdef type kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        name = type_name(error)
         message = exact_text(error, &self.queue.coerced)
-        details = {
-            "exception.type": name,
-            "exception.message": message,
-            "exception.stacktrace": stack_trace(error, &self.queue.coerced),
-        }
+        details = {"exception.type": name, "exception.message": message, "exception.stacktrace": stack_trace(error)}
         if attributes is not None:
             details.update(attributes)
         # To format a stack trace takes its time: the event is of before, not after the end of its span.
@@ -500,7 +392,7 @@ cdef class Span:
             PyContextVar_Set(current, still_valid(self.previous))
         return 0
 
-    cdef inline int64_t now(self) noexcept:
+    cdef int64_t now(self) noexcept:
         if self.clock is None:
             return monotonic_ns() + self.offset_ns
         return read_given(self.clock, False, self.queue) + self.offset_ns
@@ -543,10 +435,8 @@ cdef class Span:
 
     cdef void encode(self, Buffer* buffer) noexcept:
         """As an entry of `ScopeSpans.spans` (opentelemetry/proto/trace/v1/trace.proto)."""
-        cdef size_t start = open_nested(buffer, 0x12)
+        cdef size_t start = open_nested(buffer, 0x12), inner
         cdef uint32_t i
-        cdef size_t inner
-        cdef Note* note
         if not reserve(buffer, 64):
             return
         raw_byte(buffer, 0x0A)  # 1: trace_id
@@ -578,16 +468,7 @@ cdef class Span:
         if self.attributes_.dropped:
             put_varint_field(buffer, 0x50, self.attributes_.dropped)
         for i in range(self.events_.count):
-            note = &self.events_.items[i]
-            inner = open_nested(buffer, 0x5A)
-            if reserve(buffer, 9):
-                raw_byte(buffer, 0x09)  # Event.time_unix_nano
-                raw_fixed64(buffer, note.time_ns)
-            put_text(buffer, 0x12, <object> note.text)
-            put_attributes(buffer, 0x1A, &note.attributes)
-            if note.attributes.dropped:
-                put_varint_field(buffer, 0x20, note.attributes.dropped)
-            close_nested(buffer, inner)
+            put_event(buffer, &self.events_.items[i])
         if self.events_.dropped:
             put_varint_field(buffer, 0x60, self.events_.dropped)
         for i in range(self.links_.count):
@@ -620,66 +501,6 @@ cdef void finish_open(OpenSpan* node) noexcept:
     (<Span> node.span).finish_unended()
 
 
-cdef void put_link(Buffer* buffer, Note* link) noexcept:
-    cdef size_t start = open_nested(buffer, 0x6A)
-    if not reserve(buffer, 28):
-        return
-    raw_byte(buffer, 0x0A)  # Link.trace_id
-    raw_byte(buffer, 16)
-    raw_id(buffer, link.trace_high)
-    raw_id(buffer, link.trace_low)
-    raw_byte(buffer, 0x12)  # Link.span_id
-    raw_byte(buffer, 8)
-    raw_id(buffer, link.id)
-    if <object> link.text is not NO_TEXT:
-        put_text(buffer, 0x1A, <object> link.text)
-    put_attributes(buffer, 0x22, &link.attributes)
-    if link.attributes.dropped:
-        put_varint_field(buffer, 0x28, link.attributes.dropped)
-    if reserve(buffer, 5):
-        raw_byte(buffer, 0x35)  # Link.flags
-        raw_fixed32(buffer, link.flags)
-    close_nested(buffer, start)
-
-
-cdef str stack_trace(object error, Py_ssize_t* coerced):
-    import traceback  # not at import: it costs more than all of clew
-
-    try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception:
-        coerced[0] += 1
-        return "<no stack trace>"
-
-
-cdef bint is_cancellation(object error):
-    """Whether an exception says that somebody ended the operation, not that it failed."""
-    if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-        return True
-    asyncio = sys.modules.get("asyncio.exceptions")
-    return asyncio is not None and isinstance(error, asyncio.CancelledError)
-
-
-# The last time that both clocks were read: the monotonic one, and how far the wall clock was ahead of it.
-cdef int64_t both_read_ns = INT64_MIN
-cdef int64_t both_offset_ns = 0
-cdef int64_t OFFSET_AGE_NS = WALL_CLOCK_AGE_NS
-
-
-cdef inline int64_t anchored_now(int64_t* offset_ns) noexcept:
-    """The wall clock, for a trace that begins, and its offset from the monotonic clock.
-
-    Traces that begin within a millisecond share a reading of the wall clock, which spares most of them the call.
-    """
-    global both_read_ns, both_offset_ns
-    cdef int64_t now = monotonic_ns()
-    if now - OFFSET_AGE_NS > both_read_ns:
-        both_offset_ns = wall_ns() - now
-        both_read_ns = now
-    offset_ns[0] = both_offset_ns
-    return now + both_offset_ns
-
-
 cdef int64_t read_given(object clock, bint wall, Queue queue) noexcept:
     """A clock that the user gave; the system's if it fails."""
     try:
@@ -691,7 +512,7 @@ cdef int64_t read_given(object clock, bint wall, Queue queue) noexcept:
 
 # --- the context -----------------------------------------------------------------------------------------------------
 
-cdef inline Span get_current():
+cdef Span get_current():
     """The span that is current; None where there is none."""
     cdef PyObject* value = NULL
     PyContextVar_Get(current, NULL, &value)
@@ -786,141 +607,3 @@ def use_span(Span span not None) -> ContextScope:
     return ContextScope(span)
 
 
-# --- the tracer ------------------------------------------------------------------------------------------------------
-
-cdef class TracerCore:
-    """Makes spans, and puts those that ended into a queue. `clew.Tracer` is built on it."""
-
-    cdef Queue queue
-    cdef object sampler, clock
-    cdef NativeSampler native  # the sampler, if it decides without Python
-    cdef bint decides_remote
-
-    def __init__(self, Queue queue not None, sampler, clock=None):
-        self.queue = queue
-        self.sampler = sampler
-        self.clock = clock
-        self.native = sampler if isinstance(sampler, NativeSampler) else None
-        self.decides_remote = bool(getattr(sampler, "decides_remote", False))
-
-    def start_span(
-        self, name, kind=INTERNAL, *, attributes=None, links=(), parent=_CURRENT, start_time_ns=None
-    ):
-        """Begin a span.
-
-        Args:
-            name: what the operation is called; few different names, with what differs in the attributes.
-            kind: its role.
-            attributes: a mapping, copied.
-            links: Link, SpanContext or Span, each pointing to another span.
-            parent: a Span, a SpanContext, or None for a new trace; by default whatever span is current.
-            start_time_ns: wall-clock nanoseconds; now by default.
-
-        Returns: a span that is not current yet: `with` makes it so and ends it; else the caller calls `end()`.
-        Thread: any. Never blocks.
-        """
-        cdef Span span = Span.__new__(Span)
-        cdef Span above
-        cdef Queue queue = self.queue
-        cdef bint sampled, begins_here
-        queue.check_process()
-        if parent is _CURRENT:
-            above = get_current()
-        elif parent is None:
-            above = None
-        else:
-            above = as_span(parent)
-            if above is None:
-                queue.coerced += 1
-                above = get_current()
-        if kind is INTERNAL:
-            span.kind_ = 1
-        else:
-            span.kind_ = kind_number(kind, queue)
-        span.label = name if type(name) is str else exact_text(name, &queue.coerced)
-        span.description = NO_TEXT
-        span.id = random_id()
-        if above is not None and (above.trace_low | above.trace_high) != 0:
-            begins_here = above.remote or above.state == SILENT
-            span.trace_high = above.trace_high
-            span.trace_low = above.trace_low
-            span.parent = above.id
-            span.trace_state = above.trace_state
-            sampled = above.flags & SAMPLED
-            if above.remote and self.decides_remote:
-                sampled = self.ask(span, kind, attributes, above.context)
-            span.flags = above.flags & RANDOM | PARENT_KNOWN | (PARENT_REMOTE if above.remote else 0)
-        else:
-            begins_here = True
-            span.trace_high = random_id()
-            span.trace_low = random_id()
-            span.trace_state = NO_TEXT
-            if self.native is not None:
-                sampled = self.native.decide(span.trace_low)
-            else:
-                sampled = self.ask(span, kind, attributes, None)
-            span.flags = RANDOM | PARENT_KNOWN
-        if not sampled:
-            queue.not_sampled += 1
-            return span
-        span.flags |= SAMPLED
-        span.process = queue.process
-        span.queue = queue
-        span.clock = self.clock
-        span.state = RECORDING
-        span.node.span = <PyObject*> span
-        span.node.finish = finish_open
-        queue.begin_span(&span.node)
-        if attributes is not None:
-            span.set_all(attributes)
-        if not (type(links) is tuple and len(<tuple> links) == 0):
-            add_links(span, links, queue)
-        # The clocks last: the span measures the program, not its own making.
-        if not begins_here:
-            span.offset_ns = above.offset_ns
-            span.start_ns = span.now() if start_time_ns is None else span.given_time(start_time_ns)
-        else:
-            if self.clock is None:
-                span.start_ns = anchored_now(&span.offset_ns)
-            else:
-                span.start_ns = read_given(self.clock, True, queue)
-                span.offset_ns = span.start_ns - read_given(self.clock, False, queue)
-            if start_time_ns is not None:
-                span.start_ns = span.given_time(start_time_ns)
-        return span
-
-    cdef bint ask(self, Span span, object kind, object attributes, object parent):
-        """The decision of a sampler written in Python; False, counted, if it fails."""
-        try:
-            return bool(
-                self.sampler.should_sample(
-                    span.trace_id, span.label, KINDS[span.kind_], {} if attributes is None else attributes, parent
-                )
-            )
-        except Exception:
-            self.queue.errors += 1
-            return False
-
-
-cdef uint8_t kind_number(object kind, Queue queue):
-    cdef long number
-    try:
-        number = kind
-        if 1 <= number <= 5:
-            return <uint8_t> number
-    except Exception:
-        pass
-    queue.coerced += 1
-    return 1
-
-
-cdef int add_links(Span span, object links, Queue queue) except -1:
-    try:
-        for link in links:
-            if isinstance(link, Link):
-                span.add_link(link.context, link.attributes)
-            else:
-                span.add_link(link)
-    except Exception:
-        queue.coerced += 1
-    return 0
