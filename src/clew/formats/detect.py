@@ -23,7 +23,7 @@ HEAD_BYTES = 1 << 20
 
 # The keys that make a JSON object one of ours, or one that is passed over.
 _JSON = re.compile(rb'[{,]\s*"(?:resourceSpans|resourceLogs|resourceMetrics|resourceProfiles|TraceID)"\s*:')
-_BLANK = b" \t\r\n,[\xef\xbb\xbf"
+_BLANK = b" \t\r\n,[]\xef\xbb\xbf"
 _FIRST_KEYS = (b'{"resourceSpans":', b'{"TraceID":')
 
 # With less than this, text might still look like protobuf.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -62,6 +61,8 @@ class TraceFile:
         self.name = "standard input" if path == STDIN else path
         self._file = open_binary(path)
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            import tempfile  # seldom needed, and not quick to load
+
             spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
             with self._file as source:
                 while piece := os.read(source.fileno(), CHUNK_BYTES):
@@ -146,14 +147,15 @@ def _decompress(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
             plain = b""
             # A full piece may have left more in the decompressor, even if it took all of the data.
             while data or len(plain) == CHUNK_BYTES:
+                if not is_begun:
+                    data = data.lstrip(b"\0")  # some tools pad with zeros
                 plain = member.decompress(data, CHUNK_BYTES)
                 if plain:
                     yield plain
-                is_begun = not member.eof
-                if is_begun:
-                    data = member.unconsumed_tail
-                else:
-                    data = member.unused_data.lstrip(b"\0")  # some tools pad with zeros
+                is_begun = not member.eof and (is_begun or data != b"")
+                data = member.unconsumed_tail
+                if member.eof:
+                    data = member.unused_data
                     member = zlib.decompressobj(_GZIP_WINDOW)
             data = next(pieces, None)
     except zlib.error as error:

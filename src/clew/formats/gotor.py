@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import DecodeError
@@ -86,6 +85,8 @@ def hex_id(value: object, digits: int) -> str:
         return f"{int(text):0{digits}x}"
     if not text:
         raise DecodeError("a span has no id")
+    from hashlib import blake2b  # seldom needed, and it loads OpenSSL
+
     return blake2b(text.encode(errors="surrogatepass"), digest_size=digits // 2).hexdigest()
 
 

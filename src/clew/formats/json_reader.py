@@ -225,14 +225,15 @@ def _count_brackets(text: bytes, start: int, depth: int) -> tuple[int, int]:
     Returns: where the object or the line ends, and how many are open there; 0 at the end of the object.
     Raises: ValueError, if a string does not end on its line, which JSON forbids.
     """
-    for step in _STEP.finditer(text, start):
+    while step := _STEP.match(text, start):  # not search: it must not start within a string
+        start = step.end()
         bracket = step[1]
         if bracket in b"{[":
             depth += 1
         elif bracket in b"}]":
             depth -= 1
             if depth == 0:
-                return step.end(), 0
+                return start, 0
         else:
             raise ValueError
     return len(text), depth
