@@ -147,5 +147,5 @@ def test_they_say_what_they_are() -> None:
     sampler = AllOf(ByName({"a": NeverSample()}, default=AlwaysSample()), ParentSample(AnyOf(RateLimitSample(5))))
     assert repr(sampler) == (
         "AllOf(ByName({'a': NeverSample()}, default=AlwaysSample()), "
-        "ParentSample(AnyOf(RateLimitSample(5.0)), remote_sampled=None, remote_not_sampled=None))"
+        "ParentSample(AnyOf(RateLimitSample(5)), remote_sampled=None, remote_not_sampled=None))"
     )
