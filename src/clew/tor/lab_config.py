@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import socket
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -30,13 +31,13 @@ __all__ = [
     "Seat",
     "bandwidth_file",
     "bandwidths",
+    "can_listen",
     "control_socket",
     "default_directory",
     "empty_file",
     "is_complete",
     "node_directory",
     "plan",
-    "ports_are_free",
     "torrc",
     "valid_until",
     "with_ports",
@@ -52,6 +53,11 @@ VOTING_INTERVAL_SECONDS = 300
 # Votes are exchanged for so long, then signatures: the shortest that tor accepts.
 VOTE_DELAY_SECONDS = 2
 DIST_DELAY_SECONDS = 2
+
+# Ports are chosen from here on; below, well-known services have theirs.
+_FIRST_PORT = 10_000
+# Some of those tried may be taken; out of so many at random, all are only if nearly all are.
+_PORT_ATTEMPTS = 100
 
 # Any number will do, if it is everybody's.
 _BANDWIDTH_KB = 1000
@@ -189,31 +195,52 @@ def with_ports(seats: tuple[Seat, ...]) -> tuple[Seat, ...]:
     """The same nodes on TCP ports of 127.0.0.1 that nobody listens on.
 
     All are held at once while they are chosen, so that no two are the same. They are free again when this returns:
-    another program may be quicker, and tor's refusal then says so.
+    another program may be quicker, and tor then says so.
     """
     with contextlib.ExitStack() as held:
 
-        def free_port(is_wanted: bool) -> int:
-            if not is_wanted:
-                return 0
-            probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
+        def choose(is_wanted: bool) -> int:
+            return _hold_port(held) if is_wanted else 0
 
         return tuple(
             replace(
                 seat,
-                or_port=free_port(seat.is_relay),
-                dir_port=free_port(seat.role is Role.AUTHORITY),
-                socks_port=free_port(seat.role is Role.CLIENT),
+                or_port=choose(seat.is_relay),
+                dir_port=choose(seat.role is Role.AUTHORITY),
+                socks_port=choose(seat.role is Role.CLIENT),
             )
             for seat in seats
         )
 
 
-def ports_are_free(seats: tuple[Seat, ...]) -> bool:
-    """True if each port can be listened on now, as tor does it (SO_REUSEADDR: what is in TIME_WAIT does not matter)."""
+def _hold_port(held: contextlib.ExitStack) -> int:
+    """A free port, held until the stack is unwound.
+
+    Not one of those that the kernel gives to outgoing connections: they come and go, and would be in the way of the
+    next start. If there are no others, one of these.
+
+    Source: ip(7), ip_local_port_range.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    choices = max(0, first_outgoing - _FIRST_PORT)
+    for attempt in range(_PORT_ATTEMPTS):
+        is_last = attempt == _PORT_ATTEMPTS - 1
+        port = 0 if is_last or not choices else _FIRST_PORT + secrets.randbelow(choices)
+        probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    raise LabError("there is no free TCP port on 127.0.0.1: end some programs")
+
+
+def can_listen(seats: tuple[Seat, ...]) -> bool:
+    """True if the ports are chosen and each can be listened on now, as tor does it.
+
+    (SO_REUSEADDR: connections of an earlier run that are in TIME_WAIT do not matter.)
+    """
+    if not all(seat.or_port or seat.socks_port for seat in seats):
+        return False
     for port in filter(None, (port for seat in seats for port in (seat.or_port, seat.dir_port, seat.socks_port))):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -229,15 +256,15 @@ def plan(authorities: int, relays: int) -> tuple[Seat, ...]:
 
     Args:
         authorities: how many, 1 to 9.
-        relays: how many guards, middles and exits together, 3 to 100.
+        relays: how many guards, middles and exits together, 3 to 50.
 
     Raises:
         LabError: a number is out of its range.
     """
     if not 1 <= authorities <= 9:
         raise LabError(f"a lab has 1 to 9 authorities, not {authorities}")
-    if not 3 <= relays <= 100:
-        raise LabError(f"a lab has 3 to 100 relays (a circuit needs a guard, a middle and an exit), not {relays}")
+    if not 3 <= relays <= 50:
+        raise LabError(f"a lab has 3 to 50 relays (a circuit needs a guard, a middle and an exit), not {relays}")
     seats = [Seat(f"auth{number}", Role.AUTHORITY) for number in range(1, authorities + 1)]
     numbers: dict[str, int] = {}
     for position in range(relays):
@@ -333,9 +360,13 @@ def _client_lines(seat: Seat) -> list[str]:
         # Destinations of the lab are this machine's own.
         "ClientRejectInternalAddresses 0",
         "ClientDNSRejectInternalAddresses 0",
+        # Exits look no names up (see there): this one is known here.
+        "MapAddress localhost 127.0.0.1",
         # A learned timeout follows loopback's few milliseconds and then fails circuits when the machine is busy.
         "LearnCircuitBuildTimeout 0",
         "CircuitBuildTimeout 15",
+        # A name that cannot be looked up would hang for two minutes; on loopback everything else takes far less.
+        "SocksTimeout 30",
         # A lab that nobody used for a day is still a lab.
         "DormantTimeoutEnabled 0",
     ]

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from clew.errors import LabError
 from clew.tor.lab_config import Layout
@@ -84,7 +84,8 @@ class LabDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: int | None = None
+        # A file object: should the lab be forgotten, its file is closed with it.
+        self._lock: IO[bytes] | None = None
 
     @property
     def is_acquired(self) -> bool:
@@ -99,7 +100,7 @@ class LabDirectory:
         """
         try:
             self._prepare()
-            lock = os.open(self.path / "lab.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            lock = os.fdopen(os.open(self.path / "lab.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b")
         except OSError as error:
             raise LabError(
                 f"the lab's directory {self.path} cannot be used ({error.strerror}): choose another"
@@ -107,14 +108,14 @@ class LabDirectory:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(lock)
+            lock.close()
             raise LabError(f"the lab in {self.path} is up already{self._owner_words()}") from None
         self._lock = lock
 
     def release(self) -> None:
         """Let others have it. Also what a forked child does with its copy of the lock."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def read_layout(self) -> Layout | None:

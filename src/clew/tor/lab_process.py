@@ -9,11 +9,13 @@ Source: control-spec 3.23 (TAKEOWNERSHIP); tor(1), `__OwningControllerProcess`.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,17 +26,21 @@ from clew.tor.lab_programs import last_words
 from clew.tor.wire import Command, ControlParser, Reply, encode_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from clew.tor.lab_programs import Programs
 
-__all__ = ["Node", "ProcessMark", "end_all", "end_processes"]
+__all__ = ["Node", "PortTakenError", "ProcessMark", "end_all", "end_processes", "find_processes", "uninterrupted"]
 
 # tor answers within milliseconds; on a machine that is busy or was suspended it is given this.
 _ANSWER_SECONDS = 15.0
 # A tor that was told to end does so at once (ShutdownWaitLength 0); after this it is killed.
 _END_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+
+
+class PortTakenError(LabError):
+    """Another program was quicker to listen on a port that had been free."""
 
 
 class ProcessMark(NamedTuple):
@@ -91,7 +97,7 @@ class Node:
         self._leash: _Leash | None = None
         self._output = home / "output"
         # What an earlier run left must not be taken for this one's.
-        for path in (control, home / "control_auth_cookie"):
+        for path in (control, home / "control_auth_cookie", home / "log"):
             path.unlink(missing_ok=True)
         # What tor prints until it has opened its log; in a file, because nobody would read a pipe to its end.
         with self._output.open("wb") as output:
@@ -138,15 +144,15 @@ class Node:
         self._leash = leash
         return True
 
-    def ask(self, *keys: str) -> dict[str, str] | None:
-        """tor's answer to GETINFO; None if it has no value for one of the keys.
+    def ask(self, *keys: str) -> dict[str, str]:
+        """tor's answer to GETINFO; empty if it has no value for one of the keys.
 
         Raises: LabError: tor has ended or does not answer.
         """
         try:
             reply = self._connected().send(Command.GETINFO, *keys)
         except ControlReplyError:
-            return None
+            return {}
         except ControlConnectionError as error:
             self.check()
             raise LabError(f"{self.name}: {error}") from error
@@ -174,7 +180,9 @@ class Node:
         Raises: LabError: it has ended; the text has its last words.
         """
         if not self.is_running:
-            raise LabError(f"{self.name}'s tor has ended (status {self._process.returncode}): {self.last_words()}")
+            words = self.last_words()
+            kind = PortTakenError if "Address already in use" in words else LabError
+            raise kind(f"{self.name}'s tor has ended (status {self._process.returncode}): {words}")
 
     def last_words(self) -> str:
         """The latest warnings and errors that tor wrote."""
@@ -263,6 +271,22 @@ def end_all(nodes: Sequence[Node]) -> None:
             node.end(deadline)
 
 
+def find_processes(torrcs: Sequence[Path]) -> list[ProcessMark]:
+    """Our user's processes that were started with one of these torrcs (`Programs.tor_command`)."""
+    wanted = {os.fsencode(torrc) for torrc in torrcs}
+    found = []
+    for path in Path("/proc").glob("[1-9]*"):
+        with suppress(OSError):  # it ended, or it is another user's
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            if path.stat().st_uid == os.geteuid() and any(
+                word == b"-f" and after in wanted for word, after in itertools.pairwise(words)
+            ):
+                mark = ProcessMark.of(int(path.name))
+                if mark is not None:
+                    found.append(mark)
+    return found
+
+
 def end_processes(marks: Sequence[ProcessMark]) -> None:
     """End processes that somebody else started. Those that do not end in time are killed."""
     deadline = time.monotonic() + _END_SECONDS
@@ -273,3 +297,28 @@ def end_processes(marks: Sequence[ProcessMark]) -> None:
             for mark in marks:
                 mark.signal(signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def uninterrupted() -> Generator[None]:
+    """Put SIGINT and SIGTERM off to the end of the block.
+
+    An exception from a signal's handler between the start of a tor and the line that notes it would leave it running,
+    without anybody who knows of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs handlers on the main thread only
+        return
+    arrived: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # None: a handler that was not set from Python, which raises nothing here.
+    ours = [number for number, handler in handlers.items() if callable(handler)]
+    for number in ours:
+        signal.signal(number, lambda number, _frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, handlers[number])
+        for late in arrived:
+            signal.raise_signal(late)

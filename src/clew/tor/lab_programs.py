@@ -53,7 +53,7 @@ class Programs(NamedTuple):
         tor, gencert = (shutil.which(name, path=path) for name in ("tor", "tor-gencert"))
         if tor is None or gencert is None:
             missing = "tor" if tor is None else "tor-gencert"
-            raise TorNotFoundError(f"there is no program {missing} on this machine: type sudo apt install tor")
+            raise TorNotFoundError(f"There is no {missing} on this machine: type 'sudo apt-get install tor'.")
         return cls(tor, gencert, directory)
 
     def tor_command(self, torrc: Path) -> list[str]:
@@ -116,7 +116,7 @@ class Programs(NamedTuple):
             "--quiet",
             *("DataDirectory", str(node_directory(self.directory, seat.name))),
             *("Nickname", seat.name),
-            *("ORPort", f"127.0.0.1:{seat.or_port}"),
+            *("ORPort", "auto"),  # nothing listens, but only relays have a fingerprint
             *("Address", "127.0.0.1"),
             *("SocksPort", "0"),
         ]
