@@ -232,7 +232,7 @@ class CircuitSpans:
             circuit.hops = circuit.planned_after = len(event.path)
         # tor does not say which relay it was extending to; we know it where this program named the path.
         at = circuit.hops - circuit.planned_after
-        relay = circuit.planned[at] if at < len(circuit.planned) else None
+        relay = circuit.planned[at] if 0 <= at < len(circuit.planned) else None
         last = at + 1 == len(circuit.planned) if relay is not None else None
         circuit.failed_hop = circuit.hops + 1
         hop = _Hop(circuit.failed_hop, relay, circuit.hop_start_ns, circuit.time_ns)
