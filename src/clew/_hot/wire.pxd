@@ -8,7 +8,7 @@ Source: the Protocol Buffers encoding specification.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef extern from "<endian.h>" nogil:
     uint32_t le32toh(uint32_t value)
@@ -97,7 +97,6 @@ cdef inline int read_payload(Slice* rest, Field* field) noexcept nogil:
     cdef uint32_t half
     cdef int fault
     cdef int wire_type = field.tag & 7
-    field.data.at = field.data.end = NULL
     if wire_type == VARINT:
         return read_varint(rest, &field.number)
     if wire_type == BYTES:
@@ -159,6 +158,7 @@ cdef inline int skip_group(Slice* rest, uint32_t begin) noexcept nogil:
 cdef inline int next_field(Slice* rest, Field* field) noexcept nogil:
     """The next field of a message; 0 at its end."""
     cdef int fault
+    memset(field, 0, sizeof(Field))
     while rest.at < rest.end:
         field.begin = rest.at
         fault = read_tag(rest, &field.tag)
