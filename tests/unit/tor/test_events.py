@@ -344,7 +344,7 @@ def test_long_paths_are_not_remembered() -> None:
 def test_damaged(raw: str, damages: list[tuple[int, str]]) -> None:
     """However a line is damaged behind its type, it gives an event, or the one exception."""
     for position, text in damages:
-        place = 8 + position % (len(raw) - 7)
+        place = 8 + position % max(len(raw) - 7, 1)
         raw = raw[:place] + text + raw[place + 1 :]
     raw = "650 " + raw[4:].replace("\r\n", " ")
     try:
