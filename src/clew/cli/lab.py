@@ -56,9 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     up = add("up", "start the network, in at most 40 s, and leave it running", _up)
     up.add_argument("--authorities", type=int, default=3, metavar="N", help="directory authorities (default: 3)")
-    up.add_argument(
-        "--relays", type=int, default=5, metavar="N", help="guards, middles and exits together (default: 5)"
-    )
+    up.add_argument("--relays", type=int, default=5, metavar="N", help="guards, middles and exits (default: 5)")
     up.add_argument("--foreground", action="store_true", help="stay until Ctrl-C instead")
     status = add("status", "say whether it is up, and where; exit status 1 if it is not", _status)
     status.add_argument("--json", action="store_true", help="as one JSON object")
@@ -78,9 +76,8 @@ def _up(arguments: argparse.Namespace) -> int:
     from clew.tor import lab_keeper
     from clew.tor.lab import Lab
 
-    lab = Lab(
-        arguments.dir, authorities=arguments.authorities, relays=arguments.relays, is_background=arguments.foreground
-    )
+    size = {"authorities": arguments.authorities, "relays": arguments.relays}
+    lab = Lab(arguments.dir, **size, is_keeper=True)
     status = lab.status()
     if status.is_ready:
         print(f"the lab in {lab.directory} is up already")
@@ -89,21 +86,20 @@ def _up(arguments: argparse.Namespace) -> int:
     begin = time.monotonic()
     if not arguments.foreground:
         with _progress() as progress:
-            lab_keeper.start(lab, arguments.authorities, arguments.relays, progress)
+            lab_keeper.start(lab.directory, **size, progress=progress)
         _tell_up(lab, begin)
         print("  end it    clew lab down" + ("" if arguments.dir is None else f" --dir {arguments.dir}"))
         return 0
-    # As Ctrl-C: what 'clew lab down' sends from another terminal.
+    # What 'clew lab down' sends from another terminal is as good as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _progress() as progress:
+        lab.up(progress)
     try:
-        with _progress() as progress:
-            lab.up(progress)
         _tell_up(lab, begin)
         print("  end it    Ctrl-C", flush=True)
-        signal.pause()
+        lab_keeper.stay(lab)
     except KeyboardInterrupt:
-        if not lab.status().is_ready:
-            raise
+        return 0  # as asked; before it was up, it is an error
     finally:
         lab.down()
     return 0
@@ -155,7 +151,7 @@ def _as_json(status: LabStatus) -> dict[str, object]:
         "directory": str(status.directory),
         "state": "up" if status.is_ready else "changing" if status.is_up else "down",
         "pid": status.owner.pid if status.owner else None,
-        "background": status.is_background,
+        "keeper": status.is_keeper,
         "since_unix_seconds": status.since,
         "control": client.control if client else None,
         "socks_port": client.socks_port if client else None,

@@ -64,7 +64,7 @@ class LabStatus:
         directory: where it is.
         owner: the process that holds it; None if it is down.
         is_ready: whether the network can be used.
-        is_background: whether that is the one that `clew lab up` left behind.
+        is_keeper: whether that process is there for nothing else, so that `clew lab down` may end it.
         since: wall-clock seconds at which it began to come up; None if nobody holds it.
         nodes: all nodes, once they have keys.
     """
@@ -72,7 +72,7 @@ class LabStatus:
     directory: Path
     owner: ProcessMark | None
     is_ready: bool
-    is_background: bool
+    is_keeper: bool
     since: float | None
     nodes: tuple[LabNode, ...]
 
@@ -89,7 +89,7 @@ class Lab:
         directory: where keys, logs and sockets are; by default `$XDG_STATE_HOME/clew/lab`.
         authorities: how many, 1 to 9.
         relays: how many guards, middles and exits together, 3 to 50; of 5, two are guards and two are exits.
-        is_background: what `clew lab down` goes by: whether it may end this process.
+        is_keeper: whether this process is there for nothing else, so that `clew lab down` may end it.
 
     Raises:
         LabError: a number is out of its range, or the directory's path is too long for a socket.
@@ -103,12 +103,12 @@ class Lab:
         *,
         authorities: int = 3,
         relays: int = 5,
-        is_background: bool = False,
+        is_keeper: bool = False,
     ) -> None:
         path = config.default_directory() if directory is None else Path(directory)
         self._directory = LabDirectory(path.expanduser().absolute())
         self._plan = config.plan(authorities, relays)
-        self._is_background = is_background
+        self._is_keeper = is_keeper
         self._since = 0.0
         self._is_ready = False
         self._network: Network | None = None
@@ -130,7 +130,7 @@ class Lab:
     def socks_port(self) -> int:
         """The client's SOCKS port on 127.0.0.1.
 
-        Raises: LabError: the lab is not up.
+        Raises: LabError: the lab was never up.
         """
         return self.node("client").socks_port
 
@@ -160,7 +160,7 @@ class Lab:
             directory=self.directory,
             owner=record.owner if record else None,
             is_ready=record is not None and record.is_ready,
-            is_background=record is not None and record.is_background,
+            is_keeper=record is not None and record.is_keeper,
             since=record.since if record else None,
             nodes=tuple(self._describe(seat, running.get(seat.name)) for seat in (layout.seats if layout else ())),
         )
@@ -204,8 +204,8 @@ class Lab:
             return
         report = Reporter(progress)
         programs = Programs.find(self.directory)
-        self._directory.acquire()
         try:
+            self._directory.acquire()
             self._since = time.time()
             self._network = Network(self._directory, self._plan, programs, self._note)
             self._note()
@@ -213,9 +213,6 @@ class Lab:
             self._is_ready = True
             self._note()
             report(1.0, "ready")
-        except OSError as error:
-            self.down()
-            raise LabError(f"the lab in {self.directory} does not come up: {error}") from error
         except BaseException:
             self.down()
             raise
@@ -271,7 +268,7 @@ class Lab:
         assert owner is not None
         running = self._network.nodes if self._network is not None else {}
         nodes = {name: node.mark for name, node in running.items() if node.mark is not None}
-        self._directory.write_run(RunRecord(owner, self._is_background, self._since, self._is_ready, nodes))
+        self._directory.write_run(RunRecord(owner, self._is_keeper, self._since, self._is_ready, nodes))
 
     def _forget(self) -> None:
         """In a forked child: the network is the parent's."""

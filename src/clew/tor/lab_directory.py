@@ -37,14 +37,14 @@ class RunRecord:
 
     Args:
         owner: the process that holds the lab.
-        is_background: whether that is the process that `clew lab up` left behind.
+        is_keeper: whether that process is there for nothing else, so that `clew lab down` may end it.
         since: wall-clock seconds at which it began.
         is_ready: whether the network can be used.
         nodes: the tor processes by their nodes' names.
     """
 
     owner: ProcessMark
-    is_background: bool
+    is_keeper: bool
     since: float
     is_ready: bool = False
     nodes: dict[str, ProcessMark] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class RunRecord:
         """A value for `json.dumps`."""
         return {
             "owner": list(self.owner),
-            "is_background": self.is_background,
+            "is_keeper": self.is_keeper,
             "since": self.since,
             "is_ready": self.is_ready,
             "nodes": {name: list(mark) for name, mark in self.nodes.items()},
@@ -68,7 +68,7 @@ class RunRecord:
         """
         return cls(
             owner=ProcessMark(*map(int, value["owner"])),
-            is_background=bool(value["is_background"]),
+            is_keeper=bool(value["is_keeper"]),
             since=float(value["since"]),
             is_ready=bool(value["is_ready"]),
             nodes={str(name): ProcessMark(*map(int, mark)) for name, mark in value["nodes"].items()},
@@ -153,13 +153,20 @@ class LabDirectory:
         (self.path / "nodes").mkdir(mode=0o700)
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file of this directory, whole or not at all."""
+        """Write a file of this directory, whole or not at all.
+
+        Raises: LabError: it cannot be written.
+        """
         assert self.is_acquired
         # One writer only, who holds the lock: the name may be fixed, and what a killed one left is written over.
         temporary = path.with_name(path.name + ".new")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write(text)
-        temporary.replace(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        try:
+            with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
+                file.write(text)
+            temporary.replace(path)
+        except OSError as error:
+            raise LabError(f"{path} cannot be written ({error.strerror})") from error
 
     def _prepare(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -184,6 +191,6 @@ class LabDirectory:
         record = self.read_run()
         if record is None or not record.owner.is_alive:
             return ""
-        if record.is_background:
+        if record.is_keeper:
             return f" (process {record.owner.pid}): clew lab down ends it"
         return f" (process {record.owner.pid}): end that program first, or choose another directory"

@@ -27,10 +27,10 @@ from clew.tor.lab import Lab, LabProgress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["end", "keep", "start"]
+__all__ = ["end", "keep", "start", "stay"]
 
 # How often the keeper looks whether its lab's directory is still there.
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 # The keeper ends its tors within 5 s or kills them.
 _END_SECONDS = 20.0
 _POLL_SECONDS = 0.05
@@ -40,11 +40,12 @@ class _Stop(BaseException):
     """SIGTERM arrived."""
 
 
-def start(lab: Lab, authorities: int, relays: int, progress: Callable[[LabProgress], None]) -> None:
+def start(directory: Path, *, authorities: int, relays: int, progress: Callable[[LabProgress], None]) -> None:
     """Bring a lab up in a process of its own that stays when this one ends.
 
     Args:
-        lab: tells the directory.
+        directory: the lab's.
+        authorities, relays: how many.
         progress: called now and then.
 
     Raises:
@@ -53,7 +54,7 @@ def start(lab: Lab, authorities: int, relays: int, progress: Callable[[LabProgre
     Thread: blocks for some seconds. Whatever it raises, KeyboardInterrupt included, nothing is left running.
     """
     # -P: modules of the current directory are none of ours.
-    command = [sys.executable, "-P", "-m", __name__, str(lab.directory), str(authorities), str(relays)]
+    command = [sys.executable, "-P", "-m", __name__, str(directory), str(authorities), str(relays)]
     keeper = subprocess.Popen(  # noqa: S603 (this very program)
         command,
         stdin=subprocess.DEVNULL,
@@ -103,7 +104,7 @@ def end(lab: Lab) -> bool:
     status = lab.status()
     if status.owner is None:
         return False
-    if not status.is_background:
+    if not status.is_keeper:
         raise LabError(f"the lab in {lab.directory} belongs to process {status.owner.pid}: end that program")
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _END_SECONDS
@@ -125,13 +126,12 @@ def keep(directory: Path, authorities: int, relays: int) -> int:
         raise _Stop
 
     signal.signal(signal.SIGTERM, stop)
-    lab = Lab(directory, authorities=authorities, relays=relays, is_background=True)
+    lab = Lab(directory, authorities=authorities, relays=relays, is_keeper=True)
     try:
         lab.up(lambda progress: _tell(asdict(progress)))
         _tell({"ready": True})
         _let_go()
-        while (owner := lab.status().owner) is not None and owner.pid == os.getpid():
-            time.sleep(_LOOK_SECONDS)
+        stay(lab)
     except _Stop:
         pass  # as asked
     except ClewError as error:
@@ -142,6 +142,12 @@ def keep(directory: Path, authorities: int, relays: int) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         lab.down()
     return 0
+
+
+def stay(lab: Lab) -> None:
+    """Keep a lab up that this process brought up, until its directory is removed or a signal's handler raises."""
+    while (owner := lab.status().owner) is not None and owner.pid == os.getpid():
+        time.sleep(_LOOK_SECONDS)
 
 
 def _tell(message: dict[str, object]) -> None:

@@ -170,6 +170,7 @@ class Network:
 
     def _have_keys(self, report: Reporter) -> None:
         """Have keys, ports that are free, and torrcs that tor accepts."""
+        self._directory.write(config.empty_file(self._directory.path), "")
         kept = self._directory.read_layout()
         if kept is not None and self._can_use(kept):
             self._layout = kept
@@ -178,7 +179,6 @@ class Network:
             self._directory.clear_nodes()
             for seat in self._layout.seats:
                 self._home(seat).mkdir(mode=0o700)
-            self._directory.write(config.empty_file(self._directory.path), "")
             self._layout = self._programs.make_keys(replace(self._layout, made_at=int(time.time())))
         if not config.can_listen(self._layout.seats):
             self._layout = replace(self._layout, seats=config.with_ports(self._layout.seats), is_settled=False)
@@ -195,7 +195,6 @@ class Network:
             kept.names == self._layout.names
             and time.time() - kept.made_at < _KEYS_SECONDS
             and all((self._home(seat) / "keys").is_dir() for seat in kept.seats if seat.is_relay)
-            and config.empty_file(self._directory.path).exists()
         )
 
     def _write_torrcs(self, seats: Iterable[Seat]) -> None:
