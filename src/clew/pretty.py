@@ -65,7 +65,10 @@ def format_duration(duration_ns: int) -> str:
     if minutes < 24 * 60:
         return f"{minutes // 60}h {minutes % 60:02}m"
     hours = (minutes + 30) // 60
-    return f"{hours // 24}d {hours % 24:02}h"
+    if hours < 100 * 24:
+        return f"{hours // 24}d {hours % 24:02}h"
+    days = (hours + 12) // 24
+    return f"{days} d" if days < 1000 else f"{days / 365.25:.1f} y"
 
 
 def format_value(value: AttributeValue) -> str:

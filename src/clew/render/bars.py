@@ -20,6 +20,10 @@ __all__ = ["ASCII_GLYPHS", "UNICODE_GLYPHS", "Glyphs", "Part", "Scale", "State"]
 _FRACTION_ZEROS = re.compile(r"\.0+(?= )|(?<=\.\d)0+(?= )")
 
 
+# Steps of an axis of minutes and hours.
+_MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
+
+
 class State(IntEnum):
     """What a span does at a moment, the numbers in the order in which they are painted over each other."""
 
@@ -129,20 +133,23 @@ def _cell(slots: bytearray, glyphs: Glyphs, *, is_short: bool) -> tuple[str, Sta
         return (glyphs.own, state) if filled > 3 else (" ", State.ABSENT)
     # At the edge of a bar, draw as much as there is; Unicode has few blocks that are aligned to the right.
     begins, ends = slots[0] == State.ABSENT, slots[7] == State.ABSENT
-    if begins and not ends and filled < 7:
-        return glyphs.path_right[filled > 2], state
-    return glyphs.path[filled - 1 if begins or ends else 7], state
+    if begins and not ends:
+        return glyphs.path_right[filled > 2] if filled < 7 else glyphs.path[7], state
+    return glyphs.path[filled - 1 if ends else 7], state
 
 
 def _round_step(least_ns: int) -> int:
-    """The next 1, 2 or 5 times a power of ten; beyond a minute, what divides minutes, hours and days."""
+    """The next 1, 2 or 5 times a power of ten; beyond half a minute, what divides minutes, hours or days."""
     minute_ns = 60_000_000_000
-    if least_ns > minute_ns // 2:
-        for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440):
-            if minutes * minute_ns >= least_ns:
-                return minutes * minute_ns
-        return -(-least_ns // (1440 * minute_ns)) * 1440 * minute_ns
+    if least_ns <= minute_ns // 2:
+        return _round_number(least_ns)
+    minutes = -(-least_ns // minute_ns)
+    days = -(-minutes // 1440)
+    return minute_ns * next((step for step in _MINUTES if step >= minutes), 1440 * _round_number(days))
+
+
+def _round_number(least: int) -> int:
     power = 1
-    while power * 10 < least_ns:
+    while power * 10 < least:
         power *= 10
-    return next((factor * power for factor in (1, 2, 5, 10) if factor * power >= least_ns), 1)
+    return power * next(factor for factor in (1, 2, 5, 10) if power * factor >= least)

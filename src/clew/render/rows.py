@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,17 +16,17 @@ from clew.render.styles import Line, Role, cut, line_width
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clew.model import AttributeValue, Event, Link, SpanRecord
+    from clew.model import Attributes, AttributeValue, Event, Link, SpanRecord
     from clew.render.bars import Glyphs, Scale
     from clew.render.timing import Timing
     from clew.tree import Node
 
-__all__ = ["Columns", "Rows"]
+__all__ = ["DURATION_COLUMNS", "Columns", "Rows", "short_attributes"]
 
-DURATION_COLUMNS = 7  # "12.3 ms", "-999 ms"
+DURATION_COLUMNS = 7  # "12.3 ms", "59m 59s"
 _EVENTS_SHOWN = 8  # of a span, unless all details are asked for
 _VALUE_COLUMNS = 40  # a longer value is not shown beside a name
-_LINES_SHOWN = 6  # of a reason, unless all details are asked for
+_LINES_SHOWN = 6  # of a reason, a link or a note, unless all details are asked for
 # From this share of the trace's time on, a span's time is set in bold.
 _LONG_SHARE = 0.25
 
@@ -71,7 +72,8 @@ class Rows:
         path_ns = timing.path_ns(node)
         is_long = path_ns > 0 and path_ns >= timing.duration_ns * _LONG_SHARE
         line = self._name(node, is_long=is_long)
-        line.append((format_duration(record.duration_ns).rjust(DURATION_COLUMNS), _strong(is_long)))
+        duration = format_duration(record.duration_ns) if record.duration_ns >= 0 else "< 0"
+        line.append((duration.rjust(DURATION_COLUMNS), _strong(is_long)))
         if self._columns.own:
             own = format_duration(timing.own_ns(node)) if node.children else ""
             line.append((own.rjust(DURATION_COLUMNS + 2), Role.DIM))
@@ -80,7 +82,7 @@ class Rows:
         span = (record.start_time_ns, record.end_time_ns)
         for text, state in self._scale.bar(span, timing.waiting[node], timing.path[node], self._glyphs):
             line.append((text, roles[state]))
-        yield _strip(line)
+        yield line
         yield from self._below(node)
 
     def _name(self, node: Node, *, is_long: bool) -> Line:
@@ -95,28 +97,14 @@ class Rows:
         if record.kind is not SpanKind.INTERNAL:
             notes += f" ({record.kind.name.lower()})"
         if node.parent is not None and record.service_name != node.parent.record.service_name:
-            notes += f" in {escape(record.service_name)}"
+            notes += f" in {record.service_name}"
         room = self._columns.name - line_width(line)
         notes = cut(notes, room // 2, glyphs.ellipsis)
-        line.append((cut(escape(record.name), room - cell_len(notes), glyphs.ellipsis), role))
+        line.append((cut(record.name, room - cell_len(notes), glyphs.ellipsis), role))
         line.append((notes, Role.DIM))
         if not self._details:
-            line.append((self._short_attributes(record, self._columns.name - line_width(line)), Role.DIM))
+            line.append((short_attributes(record.attributes, self._columns.name - line_width(line)), Role.DIM))
         return _pad(line, self._columns.name + 2)
-
-    def _short_attributes(self, record: SpanRecord, room: int) -> str:
-        """As many attributes as there is room for beside the name."""
-        text = ""
-        for key, value in record.attributes.items():
-            if key == "error.type":  # told below
-                continue
-            word = f" {escape(key)}={_short(value)}"
-            if not text:
-                word = " " + word
-            if len(word) <= room and cell_len(word) <= room and len(word) <= len(key) + _VALUE_COLUMNS:
-                text += word
-                room -= cell_len(word)
-        return text
 
     def _tree(self, node: Node) -> str:
         if node.depth > self._levels:
@@ -139,8 +127,7 @@ class Rows:
         reason = find_reason(record)
         if reason and not any(find_reason(child.record) == reason for child in node.children):
             role = Role.ERROR if record.status is Status.ERROR else Role.CANCELLED
-            limit = len(reason) if self._details else _LINES_SHOWN
-            yield from self._wrapped(start, reason.splitlines(), role, limit)
+            yield from self._wrapped(start, reason.splitlines(), role)
         for note in self._notes(node):
             yield from self._wrapped(start, [f"{glyphs.note} {note}"], Role.NOTE)
         if self._details:
@@ -160,11 +147,11 @@ class Rows:
 
     def _notes(self, node: Node) -> Iterator[str]:
         record = node.record
-        yield from map(escape, node.notes)
+        yield from node.notes
         if record.attributes.get("clew.unfinished"):
             yield "it was not ended: it was open when the program was"
-        if record.end_time_ns < record.start_time_ns:
-            yield "it ends before it starts"
+        if record.duration_ns < 0:
+            yield f"it ends {format_duration(-record.duration_ns)} before it starts"
         dropped = {
             "attributes": record.dropped_attributes,
             "events": record.dropped_events,
@@ -176,14 +163,9 @@ class Rows:
     def _event(self, start: str, record: SpanRecord, event: Event) -> Line:
         glyphs = self._glyphs
         room = self._columns.name - len(start) - 2
-        text = escape(event.name)
-        if not self._details:
-            text += "".join(f" {escape(key)}={_short(value)}" for key, value in event.attributes.items())
-        line: Line = [
-            (start, Role.TREE),
-            (f"{glyphs.event} ", Role.EVENT),
-            (cut(text, room, glyphs.ellipsis), Role.DIM),
-        ]
+        name = cut(event.name, room, glyphs.ellipsis)
+        attributes = "" if self._details else short_attributes(event.attributes, room - cell_len(name))
+        line: Line = [(start, Role.TREE), (f"{glyphs.event} ", Role.EVENT), (name + attributes, Role.DIM)]
         line = _pad(line, self._columns.name + 2)
         offset_ns = event.time_ns - record.start_time_ns
         offset = ("+" if offset_ns >= 0 else "") + format_duration(offset_ns) if event.time_ns else ""
@@ -197,9 +179,12 @@ class Rows:
         return line
 
     def _link(self, start: str, link: Link) -> Iterator[Line]:
-        text = f"{self._glyphs.link} trace {escape(link.context.trace_id)} span {escape(link.context.span_id)}"
-        text += "".join(f" {escape(key)}={_short(value)}" for key, value in link.attributes.items())
-        yield from self._wrapped(start, [text], Role.LINK)
+        text = f"{self._glyphs.link} trace {link.context.trace_id} span {link.context.span_id}"
+        attributes = "" if self._details else short_attributes(link.attributes, self._columns.width // 2)
+        yield from self._wrapped(start, [text + attributes], Role.LINK)
+        if self._details:
+            for key, value in link.attributes.items():
+                yield from self._attribute(start + "  ", key, value)
 
     def _attribute(self, start: str, key: str, value: AttributeValue) -> Iterator[Line]:
         if isinstance(value, str) and "\n" in value.strip("\n"):
@@ -208,14 +193,32 @@ class Rows:
         else:
             yield from self._wrapped(start, [f"{key} = {format_value(value)}"], Role.DIM)
 
-    def _wrapped(self, start: str, texts: list[str], role: Role, limit: int | None = None) -> Iterator[Line]:
-        """Text under a name, over as many lines as it takes, or as are allowed."""
+    def _wrapped(self, start: str, texts: list[str], role: Role) -> Iterator[Line]:
+        """Text under a name, over as many lines as it takes; of long text only the beginning, without details."""
         room = self._columns.width - len(start)
-        rows = [row for text in texts for row in _wrap(escape(text), room)]
-        if limit is not None and len(rows) > limit:
-            rows = [*rows[: limit - 1], cut(rows[limit - 1], room - 2, "") + self._glyphs.ellipsis]
+        if self._details:
+            rows = [row for text in texts for row in _wrap(escape(text), room)]
+        else:
+            beginnings = (escape(text[: room * _LINES_SHOWN + 1]) for text in texts[: _LINES_SHOWN + 1])
+            rows = [row for text in beginnings for row in _wrap(text, room)]
+            if len(rows) > _LINES_SHOWN:
+                rows[_LINES_SHOWN - 1 :] = [cut(rows[_LINES_SHOWN - 1], room - 2, "") + self._glyphs.ellipsis]
         for row in rows:
             yield [(start, Role.TREE), (row, role)]
+
+
+def short_attributes(attributes: Attributes, room: int) -> str:
+    """As many attributes as fit whole into a number of columns, with a blank more in front of the first."""
+    text = ""
+    for key, value in attributes.items():
+        is_long = isinstance(value, (str, bytes, tuple, Mapping)) and len(value) > _VALUE_COLUMNS
+        if key == "error.type" or is_long:  # the former is told as the reason
+            continue
+        word = f"{'' if text else ' '} {escape(key)}={_short(value)}"
+        if len(word) <= room and cell_len(word) <= room:
+            text += word
+            room -= cell_len(word)
+    return text
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -243,10 +246,3 @@ def _strong(is_strong: bool) -> Role:
 
 def _pad(line: Line, width: int) -> Line:
     return [*line, (" " * (width - line_width(line)), Role.PLAIN)]
-
-
-def _strip(line: Line) -> Line:
-    """Leave out blanks at the end."""
-    while line and not line[-1][0].strip(" "):
-        line.pop()
-    return line

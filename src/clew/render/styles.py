@@ -9,6 +9,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
+from clew.pretty import escape
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -77,11 +79,12 @@ def line_width(line: Line) -> int:
 
 
 def cut(text: str, width: int, ellipsis: str) -> str:
-    """Shorten escaped text to a number of columns."""
-    # Whatever a character's width is, the columns cannot be filled with more characters than this (combining ones
-    # apart, which nobody reads by the hundred); the rest need not be measured.
-    if len(text) <= width * 4 and cell_len(text) <= width:
-        return text
+    """Escape text, and shorten it to a number of columns."""
+    # However long it is, only so much need be looked at: more characters than this do not fit (combining ones apart,
+    # which nobody reads by the hundred).
+    beginning = escape(text[: width * 4])
+    if len(text) <= width * 4 and cell_len(beginning) <= width:
+        return beginning
     if width <= len(ellipsis):
-        return ellipsis[:width]
-    return set_cell_size(text[: width * 4], width - len(ellipsis)).rstrip(" ") + ellipsis
+        return ellipsis[: max(width, 0)]
+    return set_cell_size(beginning, width - len(ellipsis)).rstrip(" ") + ellipsis

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from clew.model import SpanKind, Status
 from clew.pretty import escape, format_duration
 from clew.render.bars import ASCII_GLYPHS, UNICODE_GLYPHS, Scale
-from clew.render.rows import DURATION_COLUMNS, Columns, Rows
+from clew.render.rows import DURATION_COLUMNS, Columns, Rows, short_attributes
 from clew.render.styles import Line, Role, cut, line_width, to_segments
 from clew.render.timing import Timing
 
@@ -29,7 +29,8 @@ _LEAST_COLUMNS = 60
 _LEAST_NAME_COLUMNS = 20
 _WIDE_COLUMNS = 120  # from here on there is room for own times
 _LEAST_PERCENT = 5  # of the path of time: what took less is not named in the headline
-_ATTRIBUTE_COLUMNS = 32  # added for them
+_NAME_MEASURED = 200  # characters: longer names are cut in any case
+_ATTRIBUTE_COLUMNS = 32  # for attributes beside a name
 
 
 class Totals(NamedTuple):
@@ -80,7 +81,7 @@ class Waterfall:
     def lines(self, width: int, glyphs: Glyphs = UNICODE_GLYPHS) -> Iterator[Line]:
         """Draw within `width` columns (60 at the least)."""
         for line in self._lines(width, glyphs):
-            yield line if glyphs is UNICODE_GLYPHS else [(_ascii(text), role) for text, role in line]
+            yield _strip(line if glyphs is UNICODE_GLYPHS else [(_ascii(text), role) for text, role in line])
 
     def _lines(self, width: int, glyphs: Glyphs) -> Iterator[Line]:
         width = max(width, _LEAST_COLUMNS)
@@ -97,9 +98,7 @@ class Waterfall:
     def _columns(self, width: int) -> Columns:
         """Give the names what they need, but leave more than half of the width to the bars."""
         is_wide = width >= _WIDE_COLUMNS
-        needed = max(map(_name_columns, self._trace.walk()))
-        if not self._details:
-            needed += _ATTRIBUTE_COLUMNS
+        needed = max(_name_columns(node, with_attributes=not self._details) for node in self._trace.walk())
         name = max(_LEAST_NAME_COLUMNS, min(needed, width // 2))
         times = (DURATION_COLUMNS + 2) * (2 if is_wide else 1)
         return Columns(width, name, is_wide, width - name - times - 2)
@@ -108,7 +107,7 @@ class Waterfall:
         root = self._trace.root.record
         duration = format_duration(self._timing.duration_ns)
         role = Role.ERROR if self._totals.errors else Role.CANCELLED if self._totals.cancelled else Role.STRONG
-        title = cut(escape(root.name), width - cell_len(duration) - 12, glyphs.ellipsis)
+        title = cut(root.name, width - cell_len(duration) - 12, glyphs.ellipsis)
         rule = glyphs.rule * (width - cell_len(title) - cell_len(duration) - 8)
         yield [
             (f"{glyphs.rule * 2} ", Role.TREE),
@@ -120,7 +119,7 @@ class Waterfall:
         dot = f" {glyphs.dot} "
         line: Line = [
             (_count(self._totals.spans, "span"), Role.PLAIN),
-            (dot + cut(escape(root.service_name), width // 3, glyphs.ellipsis), Role.PLAIN),
+            (dot + cut(root.service_name, width // 3, glyphs.ellipsis), Role.PLAIN),
         ]
         if self._totals.errors:
             line.append((f"{dot}{glyphs.error} " + _count(self._totals.errors, "error"), Role.ERROR))
@@ -128,7 +127,7 @@ class Waterfall:
             line.append((f"{dot}{glyphs.cancelled} {self._totals.cancelled:,} cancelled", Role.CANCELLED))
         yield line
         start = _format_time(self._timing.start_ns, self._timezone)
-        trace_id = cut(escape(self._trace.trace_id), width - cell_len(start) - 9, glyphs.ellipsis)
+        trace_id = cut(self._trace.trace_id, width - cell_len(start) - 9, glyphs.ellipsis)
         yield [(f"{start}{dot}trace {trace_id}", Role.DIM)]
         if self._is_continued:
             yield [("continued: other spans of this trace were drawn before", Role.NOTE)]
@@ -147,7 +146,7 @@ class Waterfall:
         room = width - line_width(line)
         for name, shares in sorted(times.items(), key=lambda item: -sum(item[1])):
             percent = 100 * sum(shares) // self._timing.duration_ns
-            title = f" {cut(escape(name), width // 3, glyphs.ellipsis)}"
+            title = f" {cut(name, width // 3, glyphs.ellipsis)}"
             number = f" {len(shares)}{glyphs.times}" if len(shares) > 1 else ""
             figures = f"{number} {format_duration(sum(shares))} ({percent}%)  "
             room -= cell_len(title) + len(figures)
@@ -181,15 +180,17 @@ def _axis(columns: Columns, scale: Scale) -> Line:
     return [(f"{head}  {scale.axis()}", Role.DIM)]
 
 
-def _name_columns(node: Node) -> int:
+def _name_columns(node: Node, *, with_attributes: bool) -> int:
     record = node.record
-    columns = 2 * node.depth + cell_len(escape(record.name[:200]))
+    columns = 2 * node.depth + cell_len(escape(record.name[:_NAME_MEASURED]))
     if record.status in (Status.ERROR, Status.CANCELLED):
         columns += 2
     if record.kind is not SpanKind.INTERNAL:
         columns += len(record.kind.name) + 3
     if node.parent is not None and record.service_name != node.parent.record.service_name:
-        columns += 4 + cell_len(record.service_name[:200])
+        columns += 4 + cell_len(escape(record.service_name[:_NAME_MEASURED]))
+    if with_attributes:
+        columns += cell_len(short_attributes(record.attributes, _ATTRIBUTE_COLUMNS))
     return columns
 
 
@@ -203,6 +204,13 @@ def _format_time(time_ns: int, timezone: tzinfo | None) -> str:
         return f"{time_ns} ns after 1970"
     offset = time.strftime("%z")
     return f"{time:%Y-%m-%d %H:%M:%S}.{time_ns // 1_000_000 % 1000:03} {offset[:3]}:{offset[3:5]}"
+
+
+def _strip(line: Line) -> Line:
+    """Leave out blanks at the end."""
+    while line and not line[-1][0].strip(" "):
+        line.pop()
+    return [*line[:-1], (line[-1][0].rstrip(" "), line[-1][1])] if line else line
 
 
 def _ascii(text: str) -> str:
