@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -73,7 +75,7 @@ def judge(process: subprocess.Popen[str], status: int = 0) -> str:
     try:
         out, err = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its children too, which hold the pipes
         out, err = process.communicate()
         pytest.fail(f"it hangs\n{out}\n{err}")
     assert err == ""
@@ -84,7 +86,11 @@ def judge(process: subprocess.Popen[str], status: int = 0) -> str:
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a program."""
     return subprocess.Popen(
-        [*program(code), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 

@@ -179,7 +179,7 @@ def test_forks_of_forks(run: Run, path: Path, names: Names) -> None:
 
 
 def test_a_fork_that_python_does_not_see(run: Run, path: Path, names: Names) -> None:
-    """Scenario 5: a server that forks in C calls none of Python's hooks; the child has its own worker all the same."""
+    """Scenario 5: a server forks in C, not by os.fork; the child has its own worker all the same."""
     run(
         """
         import ctypes
@@ -187,6 +187,7 @@ def test_a_fork_that_python_does_not_see(run: Run, path: Path, names: Names) -> 
         make(tracer, 2, "parent")
         pid = ctypes.PyDLL(None).fork()
         if pid == 0:
+            ctypes.pythonapi.PyOS_AfterFork_Child()  # as uWSGI does: the interpreter's own locks would be the parent's
             make(tracer, 3, "child")
             assert tracer.flush(20)
             os._exit(0)

@@ -72,7 +72,7 @@ def test_finalizers_end_spans_at_any_moment(run: Run) -> None:
 
 
 def test_the_first_span_of_a_process_is_ended_by_a_finalizer(run: Run) -> None:
-    """Scenario 12: the worker is started from within a collection, while a lock of threading is held."""
+    """Scenario 12: the worker is started from within a collection, while another thread holds a lock of threading."""
     run(
         """
         exporter = MemoryExporter()
@@ -84,8 +84,15 @@ def test_the_first_span_of_a_process_is_ended_by_a_finalizer(run: Run) -> None:
                 self.span.end()
         gc.disable()
         Cycle()
-        with threading._active_limbo_lock:  # what threading.Thread.start would wait for
-            gc.collect()
+        held, release = threading.Event(), threading.Event()
+        def hold():
+            with threading._active_limbo_lock:  # what threading.Thread.start would wait for
+                held.set()
+                release.wait()
+        threading.Thread(target=hold).start()
+        held.wait()
+        gc.collect()
+        release.set()
         assert tracer.flush(20)
         assert len(exporter.records) == 1
         """
