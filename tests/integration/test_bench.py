@@ -41,3 +41,20 @@ def test_recorded_results_hold_no_paths() -> None:
     """What is committed names the processor and versions, no folder of the machine."""
     for path in (BENCH / "results").glob("*.json"):
         assert not re.search(r"/(home|root|tmp|usr|work)\b", path.read_text()), path.name
+
+
+def test_a_quick_run_of_the_control_port() -> None:
+    """`bench_control.py --quick` prints its steps, its rate and the eight lags, and records nothing."""
+    before = sorted((BENCH / "results").glob("*"))
+    command = [sys.executable, str(BENCH / "bench_control.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(",")[0].split("  ")[0] for line in lines] == [
+        "bytes to replies",
+        "replies to events",
+        "a plain split",
+        "through a client",
+        *["lag"] * 8,
+    ]
+    assert sorted((BENCH / "results").glob("*")) == before

@@ -357,17 +357,25 @@ class ControlClient:
                 if not self._first_bytes:
                     self._first_bytes = data[:64]
                 parser.feed(data)
-                while (reply := parser.next_reply()) is not None:
-                    if reply.is_event:
-                        self._events.put(reply, time_ns)
-                    else:
-                        self._answer(reply)
+                self._hand_on(parser, time_ns)
         except ControlProtocolError as error:
             lost = ControlProtocolError(
                 f"what tor at {self._address} sent is not the control protocol ({error}): the connection was ended"
             )
         self._received.stop()
         self._end(lost)
+
+    def _hand_on(self, parser: ControlParser, time_ns: int) -> None:
+        events: list[Reply] = []
+        try:
+            while (reply := parser.next_reply()) is not None:
+                if reply.is_event:
+                    events.append(reply)
+                else:
+                    self._answer(reply)
+        finally:  # what came before an error happened
+            if events:
+                self._events.put(events, time_ns)
 
     def _answer(self, reply: Reply) -> None:
         try:

@@ -48,9 +48,10 @@ class EventDispatcher:
     ) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._changed = threading.Condition()  # guards all below, but for the counters of the dispatch thread
+        # To append and to take at the other end needs no lock; to wait does, and to count what is dropped.
         self._queue: deque[tuple[Reply, int, int]] = deque()  # reply, time_ns, size in bytes
-        self._queued_bytes = 0
+        self._changed = threading.Condition()  # guards the rest, but for what is the dispatch thread's own
+        self._put_bytes = 0
         self._received = self._dropped = 0
         self._ended = False
         self._reason: TorError | None = None
@@ -58,22 +59,33 @@ class EventDispatcher:
         self._listeners: tuple[Callable[[Event], None], ...] = ()
         self._disconnect_listeners: tuple[Callable[[TorError], None], ...] = ()
         # The dispatch thread's own:
+        self._taken_bytes = 0
         self._dispatched = self._malformed = self._listener_errors = 0
         self._logged: set[object] = set()
         self._thread = threading.Thread(target=self._run, name="clew-tor-events", daemon=True)
         self._thread.start()
 
-    def put(self, reply: Reply, time_ns: int) -> None:
-        """Queue an asynchronous reply. Never blocks for longer than it takes to copy a pointer."""
-        size = sum(len(line.text) + len(line.data or "") for line in reply.lines)
+    def put(self, replies: list[Reply], time_ns: int) -> None:
+        """Queue asynchronous replies that came together. Never waits for a listener."""
+        items = [(reply, time_ns, _size(reply)) for reply in replies]
         with self._changed:
-            self._received += 1
-            self._queue.append((reply, time_ns, size))
-            self._queued_bytes += size
-            while len(self._queue) > self._max_events or self._queued_bytes > self._max_bytes:
-                self._queued_bytes -= self._queue.popleft()[2]
-                self._dropped += 1
+            self._received += len(items)
+            self._put_bytes += sum(size for _, _, size in items)
+            self._queue.extend(items)
+            while len(self._queue) > self._max_events or self._put_bytes - self._taken_bytes > self._max_bytes:
+                if not self._drop_oldest():
+                    break  # the dispatch thread was quicker
             self._changed.notify()
+
+    def _drop_oldest(self) -> bool:
+        """With the lock. Whether there was one."""
+        try:
+            _, _, size = self._queue.popleft()
+        except IndexError:
+            return False
+        self._put_bytes -= size
+        self._dropped += 1
+        return True
 
     def end(self, reason: TorError | None) -> None:
         """Nothing will be put any more.
@@ -97,9 +109,8 @@ class EventDispatcher:
             return
         self._thread.join(timeout)
         with self._changed:
-            self._dropped += len(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
+            while self._drop_oldest():
+                pass
 
     def stats(self) -> ControlStats:
         """The ledger of events; one that is with the listeners right now counts as queued."""
@@ -136,32 +147,38 @@ class EventDispatcher:
 
     def _run(self) -> None:
         while (item := self._take()) is not None:
-            reply, time_ns = item
-            try:
-                event = parse_event(reply, time_ns)
-            except ControlProtocolError as error:
-                self._malformed += 1
-                self._log_once(parse_event, "an event of tor was not understood: %s", error)
-                continue
-            for listener in self._listeners:
-                self._call(listener, event)
-            self._dispatched += 1
+            reply, time_ns, size = item
+            self._taken_bytes += size
+            self._dispatch(reply, time_ns)
         with self._changed:
             self._told = True
             reason = self._reason
         if reason is not None:
-            for on_disconnect in self._disconnect_listeners:
-                self._call(on_disconnect, reason)
+            for listener in self._disconnect_listeners:
+                self._call(listener, reason)
 
-    def _take(self) -> tuple[Reply, int] | None:
-        with self._changed:
-            while not self._queue:
-                if self._ended:
-                    return None
-                self._changed.wait()
-            reply, time_ns, size = self._queue.popleft()
-            self._queued_bytes -= size
-            return reply, time_ns
+    def _take(self) -> tuple[Reply, int, int] | None:
+        """The next event, waiting for it; None if none will come any more."""
+        while True:
+            try:
+                return self._queue.popleft()
+            except IndexError:
+                with self._changed:
+                    while not self._queue:
+                        if self._ended:
+                            return None
+                        self._changed.wait()
+
+    def _dispatch(self, reply: Reply, time_ns: int) -> None:
+        try:
+            event = parse_event(reply, time_ns)
+        except ControlProtocolError as error:
+            self._malformed += 1
+            self._log_once(parse_event, "an event of tor was not understood: %s", error)
+            return
+        for listener in self._listeners:
+            self._call(listener, event)
+        self._dispatched += 1
 
     def _call(self, listener: Callable[[_T], None], value: _T) -> None:
         try:
@@ -179,3 +196,10 @@ class EventDispatcher:
         if key not in self._logged:
             self._logged.add(key)
             _logger.warning(message, detail)
+
+
+def _size(reply: Reply) -> int:
+    first = reply.lines[0]
+    if len(reply.lines) == 1 and first.data is None:
+        return len(first.text)
+    return sum(len(line.text) + len(line.data or "") for line in reply.lines)

@@ -56,7 +56,7 @@ def make() -> Iterator[Callable[..., EventDispatcher]]:
 
 def put(dispatcher: EventDispatcher, text: str, time_ns: int = 1) -> None:
     """Queue an event of one line."""
-    dispatcher.put(Reply(650, (ReplyLine(text),)), time_ns)
+    dispatcher.put([Reply(650, (ReplyLine(text),))], time_ns)
 
 
 def finish(dispatcher: EventDispatcher, reason: TorError | None = None) -> ControlStats:
@@ -159,7 +159,7 @@ def test_size_of_blocks(make: Callable[..., EventDispatcher]) -> None:
     dispatcher.add_listener(gate)
     put(dispatcher, launched(0))
     assert gate.entered.wait(10)
-    dispatcher.put(Reply(650, (ReplyLine("HS_DESC_CONTENT", "x" * 2000), ReplyLine("OK"))), 1)
+    dispatcher.put([Reply(650, (ReplyLine("HS_DESC_CONTENT", "x" * 2000), ReplyLine("OK")))], 1)
     assert dispatcher.stats().dropped == 1
     gate.leave.set()
 
