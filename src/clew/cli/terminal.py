@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from clew.limits import PROGRESS_BYTES
 
@@ -43,7 +43,7 @@ def make_console(color: str = "auto", width: int | None = None) -> Console:
 
     if color == "auto":
         color = "always" if _wants_color() else "never"
-    if width is None and not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+    if width is None and not _is_terminal(sys.stdout) and not os.environ.get("COLUMNS"):
         width = _DEFAULT_COLUMNS
 
     class QuietConsole(Console):
@@ -64,9 +64,13 @@ def make_console(color: str = "auto", width: int | None = None) -> Console:
     )
 
 
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
+
+
 def _wants_color() -> bool:
     """Whether standard output is a terminal that shows colours, and nobody asked for none (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
@@ -79,7 +83,7 @@ def byte_progress(description: str, total_bytes: int | None) -> Iterator[Callabl
 
     Returns: a context manager; what it gives is to be called with the number of bytes read since the last call.
     """
-    if not sys.stderr.isatty() or (total_bytes is not None and total_bytes < PROGRESS_BYTES):
+    if not _is_terminal(sys.stderr) or (total_bytes is not None and total_bytes < PROGRESS_BYTES):
         yield lambda _: None
         return
     from rich.console import Console

@@ -45,6 +45,10 @@ class Output:
         if self._console is None:
             for line in _json_lines(records):
                 sys.stdout.write(line + "\n")
+            if totals is not None and totals.spans > len(records):
+                hidden = totals.spans - len(records)
+                trace_id = records[0].trace_id
+                say(f"trace {trace_id}: {hidden:,} of its {totals.spans:,} spans were left out; --spans N prints more")
         else:
             from clew.render import Waterfall, assemble
 
@@ -66,12 +70,15 @@ def _json_lines(records: Iterable[SpanRecord]) -> Iterable[str]:
     """Records as OTLP JSON Lines, one for each resource and scope."""
     from clew.otlp import Batch, encode_span
 
-    groups: dict[tuple[int, int], tuple[Resource, Scope, list[SpanRecord]]] = {}
+    groups: list[tuple[Resource, Scope, list[SpanRecord]]] = []
     for record in records:
-        # Records that were read together share these objects.
-        key = (id(record.resource), id(record.scope))
-        groups.setdefault(key, (record.resource, record.scope, []))[2].append(record)
-    for resource, scope, spans in groups.values():
+        for resource, scope, spans in groups:
+            if resource == record.resource and scope == record.scope:
+                spans.append(record)
+                break
+        else:
+            groups.append((record.resource, record.scope, [record]))
+    for resource, scope, spans in groups:
         yield Batch(b"".join(map(encode_span, spans)), len(spans), resource, scope).to_json().decode()
 
 
@@ -80,7 +87,7 @@ class DamageReport:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._ranges: list[tuple[int, int]] = []  # of numbers, joined where they follow one another
+        self._ranges: list[tuple[int, int]] = []  # the first ones, of numbers
         self._number = 0
         self._first: Damage | None = None
         self._tail: Damage | None = None
@@ -91,10 +98,14 @@ class DamageReport:
             return
         self._first = self._first or damage
         self._number += damage.last - damage.first + 1
-        if self._ranges and damage.first == self._ranges[-1][1] + 1:
-            self._ranges[-1] = (self._ranges[-1][0], damage.last)
-        elif len(self._ranges) <= _RANGES_NAMED:
-            self._ranges.append((damage.first, damage.last))
+        # Whatever the first pass leaves out is sorted; the second may find something before its end.
+        ranges = sorted([*self._ranges, (damage.first, damage.last)])
+        self._ranges = ranges[:1]
+        for first, last in ranges[1:]:
+            if first == self._ranges[-1][1] + 1:
+                self._ranges[-1] = (self._ranges[-1][0], last)
+            elif len(self._ranges) <= _RANGES_NAMED:
+                self._ranges.append((first, last))
 
     def say(self) -> None:
         """Tell of it, if there was any."""

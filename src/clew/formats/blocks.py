@@ -47,12 +47,13 @@ class OtlpJsonBlock(Block):
 def _glance(span: dict[str, Any]) -> Glance:
     get = span.get
     trace_id = span["traceId"]
-    if len(trace_id) != 32:
+    name = get("name") or ""
+    if len(trace_id) != 32 or not isinstance(name, str):
         raise ValueError
     status = get("status") or {}
     return Glance(
         trace_id.lower(),
-        get("name") or "",
+        name,
         int(get("startTimeUnixNano") or 0),
         int(get("endTimeUnixNano") or 0),
         status.get("code") in _ERROR_CODES and _CANCELLED not in (get("attributes") or ()),
