@@ -2,6 +2,8 @@
 
 from typing import final
 
+__test__: dict[str, str]  # Cython's, for doctest
+
 @final
 class Receiver:
     def __new__(cls, fd: int, max_bytes: int) -> Receiver: ...
