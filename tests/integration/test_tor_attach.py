@@ -17,12 +17,14 @@ import pytest
 
 from clew import Status
 from clew.otlp import decode_json
+from clew.tor.control import ControlClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from clew import SpanRecord
+    from clew.tor.lab import Lab
 
     Make = Callable[..., "ScriptedTor"]
     Start = Callable[..., subprocess.Popen[str]]
@@ -134,14 +136,24 @@ def read(path: Path) -> list[SpanRecord]:
     return [record for line in path.read_text().splitlines() for record in decode_json(line)]
 
 
-def wait_for(path: Path, count: int) -> None:
-    """Wait until a file has so many spans of circuits."""
-    deadline = threading.Event()
-    for _ in range(600):
-        if path.exists() and sum(record.name == "tor.circuit.build" for record in read(path)) >= count:
+def read_builds(path: Path) -> dict[str, SpanRecord]:
+    """The spans of whole circuits, by the circuit's id."""
+    return {str(record.attributes["tor.circuit.id"]): record for record in read(path) if not record.parent_id}
+
+
+def wait_for(path: Path, is_there: Callable[[list[SpanRecord]], bool]) -> None:
+    """Wait until a file has what is waited for."""
+    pause = threading.Event()
+    for _ in range(1200):
+        if path.exists() and is_there(read(path)):
             return
-        deadline.wait(0.05)
-    pytest.fail(f"{count} circuits never came: {path.read_text() if path.exists() else 'no file'}")
+        pause.wait(0.05)
+    pytest.fail(f"it never came: {path.read_text() if path.exists() else 'no file'}")
+
+
+def circuits(count: int) -> Callable[[list[SpanRecord]], bool]:
+    """Whether there are the spans of so many circuits."""
+    return lambda records: sum(not record.parent_id for record in records) >= count
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -150,7 +162,7 @@ def test_record(make_tor: Make, start: Start, tmp_path: Path, number: signal.Sig
     tor = make_tor(events(1) + events(2, "FAILED") + events(3, ""))
     path = tmp_path / "traces.jsonl"
     process = start("--control", tor.address, "--file", str(path), "--json")
-    wait_for(path, 2)
+    wait_for(path, circuits(2))
     process.send_signal(number)
     output, said = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -171,7 +183,7 @@ def test_record(make_tor: Make, start: Start, tmp_path: Path, number: signal.Sig
         "events_lost": 0,
     }
     records = read(path)
-    builds = {str(record.attributes["tor.circuit.id"]): record for record in records if not record.parent_id}
+    builds = read_builds(path)
     assert {key: record.attributes.get("error.type") for key, record in builds.items()} == {
         "1": None,
         "2": "timeout",
@@ -192,9 +204,9 @@ def test_restart(make_tor: Make, start: Start, tmp_path: Path) -> None:
     tor = make_tor(events(1) + events(2, ""), events(1))
     path = tmp_path / "traces.jsonl"
     process = start("--control", tor.address, "--file", str(path), "--privacy", "pseudonymous")
-    wait_for(path, 1)
+    wait_for(path, circuits(1))
     tor.hang_up.set()
-    wait_for(path, 3)
+    wait_for(path, circuits(3))
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -272,8 +284,36 @@ def test_everything_of_the_public_network(make_tor: Make, start: Start, tmp_path
     assert process.returncode == 1
     assert said.startswith("clew: this tor is on the public network")
     process = start("--control", tor.address, "--file", str(path), "--privacy", "lab", "--public-network")
-    wait_for(path, 1)
+    wait_for(path, circuits(1))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 0
     assert RELAYS[0][1:41] in path.read_text()
+
+
+@pytest.mark.tor
+def test_lab(lab: Lab, start: Start, tmp_path: Path) -> None:
+    """Circuits that another program has the lab's tor build are recorded with the relays of its consensus."""
+    path = tmp_path / "traces.jsonl"
+    process = start("--control", lab.control, "--file", str(path), "--privacy", "lab", "--json")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("recording circuits of tor 0.")
+    with ControlClient.connect(lab.control) as client:
+        relays = client.relays()
+        hops = [relay.fingerprint for relay in relays if "Authority" not in relay.flags][:3]
+        asked = {client.extend_circuit(path=hops) for _ in range(10)}
+    wait_for(path, lambda records: asked <= {str(record.attributes.get("tor.circuit.id")) for record in records})
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    counts = json.loads(output)
+    assert counts["built"] >= 10
+    assert counts["spans_lost"] == counts["events_lost"] == 0
+    records = read(path)
+    assert len(records) == counts["spans"]
+    builds = read_builds(path)
+    for circuit_id in asked:
+        trace = [record for record in records if record.trace_id == builds[circuit_id].trace_id]
+        extends = sorted((record for record in trace if record.parent_id), key=lambda record: record.start_time_ns)
+        assert [record.attributes["tor.hop.index"] for record in extends] == [1, 2, 3]
+        assert [record.attributes["tor.relay.fingerprint"] for record in extends] == hops
