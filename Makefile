@@ -47,7 +47,7 @@ bench: $(DEV) build ## measure clew beside its peers (minutes; on a quiet machin
 
 build: $(COMPILED) ## compile the native core
 
-asan: $(DEV) ## run the native core's tests under AddressSanitizer
+asan: $(DEV) build ## run the native core's tests under AddressSanitizer
 	@tools/asan
 
 tor:
