@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -57,4 +58,4 @@ def test_import_loads_little() -> None:
 
 def _path() -> dict[str, str]:
     """Without site-packages: an import of a third party's module would fail."""
-    return {"PYTHONPATH": next(iter(clew.__path__)).removesuffix("/clew")}
+    return {**os.environ, "PYTHONPATH": next(iter(clew.__path__)).removesuffix("/clew")}
