@@ -32,8 +32,10 @@ class Query(NamedTuple):
     slowest: bool = False  # the longest matching spans first; else the newest
     limit: int = 20  # traces
 
-    def matcher(self) -> Callable[[Glance], bool]:
-        """A function that tells whether a span matches."""
+    def matcher(self) -> Callable[[Glance], bool] | None:
+        """A function that tells whether a span matches; None, if all do."""
+        if not (self.trace_ids or self.name or self.errors_only or self.since_ns):
+            return None
         trace_ids, errors_only, since_ns = self.trace_ids, self.errors_only, self.since_ns
         is_named = _name_matcher(self.name)
 
@@ -70,33 +72,38 @@ class Chooser:
         self._limit = query.limit
         self._best: dict[str, int] = {}  # trace id -> its best span's duration or end
         self._heap: list[tuple[int, str]] = []  # the same, but values may be behind
+        self._floor = -(1 << 65)  # what does not rank above this is not among the best, unless its trace is
         self._seen: set[str] = set()
         self.span_count = 0
 
-    def add(self, glances: Iterable[Glance]) -> None:
-        for glance in glances:
-            self.span_count += 1
-            if self._matches(glance):
-                rank = glance.end_time_ns - glance.start_time_ns if self._slowest else glance.end_time_ns
-                self._offer(glance.trace_id, rank)
-
-    def _offer(self, trace_id: str, rank: int) -> None:
-        best = self._best
-        if trace_id in best:
-            best[trace_id] = max(best[trace_id], rank)
-            return
+    def add(self, glances: list[Glance]) -> None:
+        """Look at spans. This is done a million times for a file of a million spans: hence no calls in the loop."""
+        self.span_count += len(glances)
+        if self._matches is not None:
+            glances = list(filter(self._matches, glances))
         if len(self._seen) < TRACES_COUNTED:
-            self._seen.add(trace_id)
-        if len(best) == self._limit and rank <= self._heap[0][0]:
-            return
+            self._seen.update([glance[0] for glance in glances])
+        slowest, best = self._slowest, self._best
+        for trace_id, _, start_time_ns, end_time_ns, _ in glances:
+            rank = end_time_ns - start_time_ns if slowest else end_time_ns
+            if trace_id in best:
+                if rank > best[trace_id]:  # noqa: PLR1730  # max() would be a call
+                    best[trace_id] = rank
+            elif rank > self._floor:
+                self._admit(trace_id, rank)
+
+    def _admit(self, trace_id: str, rank: int) -> None:
+        best, heap = self._best, self._heap
         best[trace_id] = rank
-        heapq.heappush(self._heap, (rank, trace_id))
+        heapq.heappush(heap, (rank, trace_id))
         while len(best) > self._limit:
-            worst_rank, worst = heapq.heappop(self._heap)
+            worst_rank, worst = heapq.heappop(heap)
             if best[worst] == worst_rank:
                 del best[worst]
             else:  # it got better since
-                heapq.heappush(self._heap, (best[worst], worst))
+                heapq.heappush(heap, (best[worst], worst))
+        if len(best) == self._limit:
+            self._floor = heap[0][0]
 
     @property
     def trace_ids(self) -> list[str]:
@@ -106,7 +113,7 @@ class Chooser:
     @property
     def matching(self) -> int:
         """How many traces match, counted up to `limits.TRACES_COUNTED`."""
-        return len(self._seen)
+        return min(len(self._seen), TRACES_COUNTED)
 
 
 class Gathered:

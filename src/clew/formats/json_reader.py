@@ -73,45 +73,46 @@ class JsonReader(Reader):
     def __init__(self, wanted: frozenset[str] | None = None) -> None:
         self._wanted = None if wanted is None else frozenset(trace_id.encode() for trace_id in wanted)
         self._number = 1  # of the line that is being read
-        self._pieces: list[bytes] = []  # of a line whose end has not come yet
-        self._size = 0  # of the pieces; beyond LINE_BYTES they are let go
+        self._rest = b""  # the beginning of a line whose end has not come yet
+        self._is_too_long = False  # that line is, and is let go
         self._open: _Open | None = None
         self.other_signals = 0  # objects of logs, metrics and the like that were passed over
 
     def feed(self, data: bytes) -> Iterator[Item]:
-        head, *lines = data.split(b"\n")
-        self._hold(head)
-        for line in lines:
-            yield from self._end_line()
-            self._hold(line)
+        text, at, looked = self._rest + data, 0, 0
+        while (end := text.find(b"\n", at)) >= 0:
+            value = None
+            # What was looked at in vain is not looked at again: else damage could make this take a square of the time.
+            if self._open is None and at >= looked:
+                value, looked = _find_indented(text, at, end)
+            if value is None:
+                yield from self._end_line(text[at:end])
+            else:
+                first, end = self._number, looked
+                self._number += text.count(b"\n", at, end)
+                yield from self._recognise(first, text[at:end].strip(_AROUND), value)
+            self._number += 1
+            at = end + 1
+        self._rest = text[at:]
+        if len(self._rest) > LINE_BYTES:
+            self._rest, self._is_too_long = b"", True
 
     def finish(self) -> Iterator[Item]:
         number = self._number
-        for item in self._end_line():
+        for item in self._end_line(self._rest):
             # Without a newline it is not damaged: somebody may be writing it.
             yield item._replace(is_tail=True) if isinstance(item, Damage) and item.last == number else item
         if self._open is not None:
             yield Damage(self._open.number, number, "it has no end", is_tail=True)
-            self._open = None
+        self._rest, self._open = b"", None
 
-    def _hold(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > LINE_BYTES:
-            self._pieces.clear()
-        else:
-            self._pieces.append(piece)
-
-    def _end_line(self) -> Iterator[Item]:
-        if self._size > LINE_BYTES:
+    def _end_line(self, line: bytes) -> Iterator[Item]:
+        if self._is_too_long:
             first = self._open.number if self._open else self._number
-            self._open = None
+            self._open, self._is_too_long = None, False
             yield Damage(first, self._number, _TOO_LONG)
-        elif self._size:
-            line = b"".join(self._pieces)
+        elif line:
             yield from self._begin(line) if self._open is None else self._continue(self._open, line)
-        self._number += 1
-        self._pieces.clear()
-        self._size = 0
 
     def _begin(self, line: bytes) -> Iterator[Item]:
         """Read a line outside of any object."""
@@ -214,6 +215,33 @@ def _parse(text: bytes) -> Any:
         return json.loads(text.decode())
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+
+
+def _find_indented(text: bytes, at: int, end: int) -> tuple[Any, int]:
+    """Find an object of many indented lines as a whole, without looking at each of them.
+
+    Args:
+        at: where a line begins.
+        end: where it ends.
+
+    Returns: the object and where its last line ends; or None (the line begins no such object, its end has not come
+        yet, it is damaged, or more follows it on its last line) and how far the text was looked at.
+    """
+    if text[end - 1 : end] != b"{" or text[at:end].strip(b" \t") != b"{":
+        return None, end
+    # No string can hold a newline, so this is a bracket; that it is the right one is shown by the parsing.
+    closing = b"\n" + text[at : end - 1] + b"}"
+    last = text.find(closing, end)
+    if last < 0:
+        return None, len(text)
+    last += len(closing)
+    end = text.find(b"\n", last)
+    if end < 0 or text[last:end].strip(_AROUND):
+        return None, last
+    try:
+        return _parse(text[at:last]), end
+    except ValueError:
+        return None, last
 
 
 def _count_brackets(text: bytes, start: int, depth: int) -> tuple[int, int]:

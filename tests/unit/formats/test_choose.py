@@ -18,7 +18,7 @@ def glance(trace_id: str, start: int = 0, end: int = 0, name: str = "x", *, is_e
 
 def chosen(query: Query, *glances: Glance) -> list[str]:
     chooser = Chooser(query)
-    chooser.add(glances)
+    chooser.add(list(glances))
     return chooser.trace_ids
 
 
@@ -77,7 +77,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 20,000 traces, only as many are kept as are shown; they are counted as far as the limit."""
     monkeypatch.setattr(choose, "TRACES_COUNTED", 100)
     chooser = Chooser(Query(limit=7))
-    chooser.add(glance(f"{number:032x}", number, number + 1) for number in range(20_000))
+    for number in range(20_000):
+        chooser.add([glance(f"{number:032x}", number, number + 1)])
     assert chooser.trace_ids == [f"{number:032x}" for number in range(19_999, 19_992, -1)]
     assert len(chooser._best) == len(chooser._heap) == 7
     assert chooser.matching == 100
