@@ -8,9 +8,9 @@ No fork hook of Python is needed for that: the native core counts forks, also th
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import sys
-from _thread import TIMEOUT_MAX, allocate_lock, get_ident, start_new_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -30,11 +30,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline"]
 
-inf = float("inf")  # `math` would be a library more to load
+_INFINITY = float("inf")  # math.inf is not worth loading another library
 
 # Current while an exporter works, so that an HTTP client that is itself traced starts no trace of its own, which would
 # be exported, which would start another: a local span that is not sampled, whose children are not either.
 _UNTRACED = remote_span(SpanContext("0" * 31 + "1", "0" * 15 + "1"))
+
+
+def _of_system(name: str) -> Any:
+    """A function of `_thread` that gevent may have replaced before clew was imported.
+
+    The worker has to be a thread of the system's: it waits without the GIL, which in a greenlet would stop all others.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    return getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
+
+
+_allocate_lock = _of_system("allocate_lock")
+_get_ident = _of_system("get_ident")
+_start_new_thread = _of_system("start_new_thread")
 
 
 class _Process:
@@ -43,7 +57,7 @@ class _Process:
     __slots__ = ("consumer", "lost_seen", "running", "settled", "waiters", "worker")
 
     def __init__(self) -> None:
-        self.consumer = allocate_lock()  # held by whoever takes from the queue
+        self.consumer = _allocate_lock()  # held by whoever takes from the queue
         self.running = False  # a worker was started, and has not ended
         self.worker = 0  # its thread's id
         self.settled = 0  # spans of the queue that were delivered or failed
@@ -108,7 +122,7 @@ class Pipeline:
             return
         process.running = True
         try:
-            start_new_thread(self._work, (process,))
+            _start_new_thread(self._work, (process,))
         except (RuntimeError, MemoryError):
             # No thread to be had: flush and close try again, and else deliver on the thread that calls them.
             process.running = False
@@ -128,14 +142,14 @@ class Pipeline:
     def _work(self, process: _Process) -> None:
         try:
             with process.consumer, use_span(_UNTRACED):
-                process.worker = get_ident()
+                process.worker = _get_ident()
                 while self._work_once(process):
                     pass
                 self._close_exporter()
         finally:
             process.running = False
             process.worker = 0
-            process.release(inf)
+            process.release(_INFINITY)
 
     def _work_once(self, process: _Process) -> bool:
         """Deliver one batch; False when there is nothing more to do for ever."""
@@ -165,7 +179,7 @@ class Pipeline:
             self._report(error, failed)
         except BaseException as error:
             # On the worker nothing may end the thread; on the caller's, Ctrl-C is the caller's.
-            if not isinstance(error, Exception) and process.worker != get_ident():
+            if not isinstance(error, Exception) and process.worker != _get_ident():
                 raise
             self._report(error, failed)
         finally:
@@ -192,7 +206,7 @@ class Pipeline:
         self._queue.count_error()
         kind = type(error), getattr(error, "errno", None)
         now = monotonic()
-        last, untold = self._reported.get(kind, (-inf, 0))
+        last, untold = self._reported.get(kind, (-_INFINITY, 0))
         if now - last < ERROR_LOG_SECONDS:
             self._reported[kind] = last, untold + failed
             return
@@ -256,7 +270,7 @@ class Pipeline:
         """The part of `close` that waits, until a time of `monotonic()`."""
         process = self._here()
         if not self._exporter_closed:
-            self._wait(process, inf, deadline)
+            self._wait(process, _INFINITY, deadline)
         return (
             self._exporter_closed
             and process.settled >= self._queue.put_total
@@ -274,12 +288,12 @@ class Pipeline:
             self._queue.wake()
 
     def _wait(self, process: _Process, target: float, deadline: float) -> None:
-        """Until `target` spans are settled (inf: until the exporter is closed), or the deadline."""
+        """Until `target` spans are settled (infinitely many: until the exporter is closed), or the deadline."""
         # An exporter that flushes its own tracer would wait for itself.
-        if process.settled >= target or process.worker == get_ident():
+        if process.settled >= target or process.worker == _get_ident():
             return
         self.start_worker()
-        done = allocate_lock()
+        done = _allocate_lock()
         done.acquire()
         waiter = target, done
         process.waiters.append(waiter)
@@ -310,7 +324,7 @@ class Pipeline:
 
 
 def _left(deadline: float) -> float:
-    return min(max(deadline - monotonic(), 0.0), TIMEOUT_MAX)
+    return min(max(deadline - monotonic(), 0.0), _thread.TIMEOUT_MAX)
 
 
 # --- the end of the process ------------------------------------------------------------------------------------------
@@ -320,7 +334,7 @@ _ending = False  # from now on no thread can be started, or should be
 _finalizer: Any = None  # multiprocessing's Finalize, in one of its children
 
 
-def _close_all(at_most: float = inf) -> None:
+def _close_all(at_most: float = _INFINITY) -> None:
     """Close what the program left open, all at the same time.
 
     Args:

@@ -158,6 +158,27 @@ def test_a_worker_starts_at_the_childs_first_span(run: Run) -> None:
     )
 
 
+def test_a_worker_is_a_thread_also_under_gevent(run: Run) -> None:
+    """Scenario 3: where gevent put greenlets in the place of threads, the worker is a thread all the same."""
+    run(
+        """
+        import _thread, types
+        def greenlet(*arguments):
+            raise AssertionError("not a thread")
+        real = {name: getattr(_thread, name) for name in ("allocate_lock", "get_ident", "start_new_thread")}
+        sys.modules["gevent.monkey"] = types.SimpleNamespace(get_original=lambda module, name: real[name])
+        _thread.start_new_thread = greenlet
+        del sys.modules["clew.pipeline"], sys.modules["clew.tracer"]
+        from clew.tracer import Tracer
+        tracer = Tracer("test")
+        make(tracer, 1)
+        assert tracer.flush(20)
+        assert len(os.listdir("/proc/self/task")) == 2
+        tracer.close()
+        """
+    )
+
+
 def test_forks_of_forks(run: Run, path: Path, names: Names) -> None:
     """Each generation has a worker of its own, and its end delivers what it has."""
     run(

@@ -311,7 +311,7 @@ def test_a_thread_that_cannot_be_started_is_done_without(monkeypatch: pytest.Mon
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("clew.pipeline.start_new_thread", refuse)
+    monkeypatch.setattr("clew.pipeline._start_new_thread", refuse)
     threads: list[int] = []
     closed: list[int] = []
 
@@ -342,7 +342,7 @@ def test_ctrl_c_ends_a_delivery_on_the_callers_thread(monkeypatch: pytest.Monkey
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("clew.pipeline.start_new_thread", refuse)
+    monkeypatch.setattr("clew.pipeline._start_new_thread", refuse)
     tracer = Tracer("test", Faulty(KeyboardInterrupt()))
     make_spans(tracer, 2)
     with pytest.raises(KeyboardInterrupt):
