@@ -1,7 +1,7 @@
 """Compiles the native core; everything else is in pyproject.toml.
 
-CLEW_SANITIZE=address builds it for AddressSanitizer (make asan). CLEW_WITHOUT_NATIVE=1 leaves it out: tools/setup installs
-an editable clew so, because make compiles the core beside its sources, and only what changed.
+CLEW_SANITIZE=address builds it for AddressSanitizer (make asan). CLEW_WITHOUT_NATIVE=1 leaves it out: tools/setup
+installs an editable clew so, because make compiles the core beside its sources, and only what changed.
 """
 
 import os

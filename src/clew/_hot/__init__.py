@@ -1,8 +1,8 @@
 """The native core: spans, their context, the samplers that need no Python, the queue of encoded spans.
 
-One compiled implementation, in Cython, a module for each noun. What a span needs: clock, ids, values, notes, buffer, queue,
-samplers, span, tracer. OTLP the other way: wire, messages, decode, transcode. And receiver, which notes when a socket's
-bytes came. The interface, with types, is `__init__.pyi`.
+One compiled implementation, in Cython, a module for each noun. What a span needs: clock, ids, values, notes, buffer,
+queue, samplers, span, tracer. OTLP the other way: wire, messages, decode, transcode. And receiver, which notes when a
+socket's bytes came. The interface, with types, is `__init__.pyi`.
 """
 
 from clew._hot.decode import spans_to_records, traces_to_records

@@ -2,10 +2,30 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 from clew.model import Attributes, Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Stats, Status
 from clew.protocols import Clock
+
+__all__ = [
+    "CURRENT",
+    "AlwaysSample",
+    "ContextScope",
+    "NeverSample",
+    "ProbabilitySample",
+    "Queue",
+    "RateLimitSample",
+    "Span",
+    "TracerCore",
+    "attributes_to_json",
+    "current_span",
+    "fork_count",
+    "remote_span",
+    "spans_to_json",
+    "spans_to_records",
+    "traces_to_records",
+    "use_span",
+]
 
 CURRENT: Any  # the default of start_span's parent: whatever span is current
 
@@ -81,7 +101,7 @@ class Queue:
 
     start_worker: Callable[[], None] | None
     closed: bool  # spans that end from now on are dropped as "closed"
-    def __init__(self, max_bytes: int, batch_spans: int, batch_bytes: int) -> None: ...
+    def __new__(cls, max_bytes: int, batch_spans: int, batch_bytes: int) -> Self: ...
     def take(self, timeout: float) -> tuple[bytes, int] | None:
         """The next batch: (concatenated ScopeSpans.spans fields, number of spans).
 
@@ -105,18 +125,21 @@ class Queue:
     def lost_total(self) -> int:
         """Spans that ended and were dropped or failed, in this process so far."""
 
+@final
 class AlwaysSample:
     def __init__(self) -> None: ...
     def should_sample(
         self, trace_id: str, name: str, kind: SpanKind, attributes: Attributes, parent: SpanContext | None
     ) -> bool: ...
 
+@final
 class NeverSample:
     def __init__(self) -> None: ...
     def should_sample(
         self, trace_id: str, name: str, kind: SpanKind, attributes: Attributes, parent: SpanContext | None
     ) -> bool: ...
 
+@final
 class ProbabilitySample:
     def __init__(self, probability: float) -> None: ...
     @property
@@ -125,8 +148,9 @@ class ProbabilitySample:
         self, trace_id: str, name: str, kind: SpanKind, attributes: Attributes, parent: SpanContext | None
     ) -> bool: ...
 
+@final
 class RateLimitSample:
-    def __init__(self, per_second: float, *, clock: Clock | None = None) -> None: ...
+    def __new__(cls, per_second: float, *, clock: Clock | None = None) -> Self: ...
     @property
     def per_second(self) -> float: ...
     def should_sample(
