@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import DecodeError
-from clew.formats.gotor import span_from_object
+from clew.formats.gotor import hex_id, span_from_object
 from clew.formats.reading import Block, Glance
 from clew.otlp import decode_json, decode_traces
 
@@ -86,6 +86,14 @@ class GoTorBlock(Block):
     def __init__(self, number: int, value: dict[str, Any]) -> None:
         super().__init__(number)
         self._value = value
+
+    @property
+    def trace_id(self) -> str:
+        """The id of its trace, "" if it has none."""
+        try:
+            return hex_id(self._value.get("TraceID"), 32)
+        except DecodeError:
+            return ""
 
     def glances(self) -> list[Glance]:
         return list(map(Glance.of, self.records()))

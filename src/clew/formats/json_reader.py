@@ -31,7 +31,7 @@ _STEP = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]"])')
 _STARTS = (b'{"resourceSpans"', b'{"TraceID"')
 
 _TOO_LONG = f"it is longer than {LINE_BYTES} bytes"
-_TRACE_ID = re.compile(rb'"traceId" *: *"([^"]*)"')
+_TRACE_ID = re.compile(rb'"traceId"\s*:\s*"([0-9A-Fa-f]*)"')
 _OTHER_SIGNALS = frozenset(("resourceLogs", "resourceMetrics", "resourceProfiles"))
 
 
@@ -71,7 +71,7 @@ class JsonReader(Reader):
     """
 
     def __init__(self, wanted: frozenset[str] | None = None) -> None:
-        self._wanted = None if wanted is None else frozenset(trace_id.encode() for trace_id in wanted)
+        self._wanted = wanted
         self._number = 1  # of the line that is being read
         self._rest = b""  # the beginning of a line whose end has not come yet
         self._is_too_long = False  # that line is, and is let go
@@ -181,7 +181,9 @@ class JsonReader(Reader):
         if "resourceSpans" in keys:
             yield OtlpJsonBlock(number, text, value)
         elif "TraceID" in keys:
-            yield GoTorBlock(number, value)
+            block = GoTorBlock(number, value)
+            if self._wanted is None or block.trace_id in self._wanted:
+                yield block
         elif _OTHER_SIGNALS.isdisjoint(keys):
             yield Damage(number, self._number, "it has neither OTLP's resourceSpans nor go-tor's TraceID")
         else:
@@ -205,7 +207,7 @@ class JsonReader(Reader):
             and text.startswith(_STARTS[0])
             and text.endswith(b"}")
             and b"\\u" not in text  # an id, or the word traceId itself, might be written in escapes
-            and self._wanted.isdisjoint(map(bytes.lower, _TRACE_ID.findall(text)))
+            and self._wanted.isdisjoint(map(str.lower, map(bytes.decode, set(_TRACE_ID.findall(text)))))
         )
 
 
