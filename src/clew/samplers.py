@@ -6,8 +6,6 @@ keeps the decision made there, and no sampler is asked, except where there is a 
 
 from __future__ import annotations
 
-import re
-from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from clew._hot import AlwaysSample, NeverSample, ProbabilitySample, RateLimitSample
@@ -154,6 +152,10 @@ class ByName(_Composite):
         if not all(isinstance(pattern, str) for pattern in rules):
             raise ConfigurationError('ByName takes patterns as str: ByName({"health*": NeverSample()}, default=...).')
         super().__init__(*rules.values(), default)
+        # Here and not above: few programs need it, and `import clew` is to be quick.
+        import re
+        from fnmatch import translate
+
         self._rules = tuple((re.compile(translate(pattern)).match, sampler) for pattern, sampler in rules.items())
         self._default = default
         self._shown = f"ByName({dict(rules)!r}, default={default!r})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from clew._hot import attributes_to_json, spans_to_json, spans_to_records
@@ -82,4 +81,7 @@ class Batch:
 
 def _quoted(text: str) -> bytes:
     """A JSON string."""
+    # Here and not above: `import clew` is to be quick, and a batch has two of them.
+    import json
+
     return encode_text(json.dumps(text, ensure_ascii=False))

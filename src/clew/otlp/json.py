@@ -6,7 +6,6 @@ Source: OTLP specification, "JSON Protobuf Encoding"; Protocol Buffers, "ProtoJS
 from __future__ import annotations
 
 import binascii
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -63,6 +62,9 @@ def decode_json(line: bytes | str) -> list[SpanRecord]:
 
 def _parse(text: str) -> Any:
     """Parse JSON; lone surrogates, which could not be printed or encoded, become U+FFFD."""
+    # Here and not above: who only makes spans reads none, and `import clew` is to be quick.
+    import json
+
     if not text.isascii():
         text = _SURROGATES.sub("\ufffd", text)
     value = json.loads(text)
