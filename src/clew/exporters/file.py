@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
 from clew._hot import fork_count
@@ -14,6 +15,8 @@ from clew.exporters._text import batch_text
 from clew.limits import LINE_BYTES
 
 if TYPE_CHECKING:
+    from _thread import LockType
+
     from clew.otlp import Batch
 
 __all__ = ["FileExporter"]
@@ -27,9 +30,9 @@ class FileExporter:
     """Appends to a file: the format of the OpenTelemetry file exporter, one TracesData object a line.
 
     The file is made with mode 0600, its folder, if it is missing, with 0700; a symbolic link in place of the file is
-    not followed. Every batch is one write to the end of the file, so that several processes may share one path; if the
-    file is moved away or removed, a new one is made. Nothing is fsynced: what was written survives the end of the
-    process, however it ends, but not that of the machine.
+    not followed. Every batch is one write to the end of the file, so that several processes may share one path, and
+    several tracers one exporter; if the file is moved away or removed, a new one is made. Nothing is fsynced: what was
+    written survives the end of the process, however it ends, but not that of the machine.
 
     A torn last line, left by a process that was killed while it wrote, is mended before anything is appended: cut off
     if it is a piece of JSON, ended if it is whole, or is something else. When the disk is full the batch fails and its
@@ -103,6 +106,7 @@ class _SharedFile:
         # Whether nobody else has this opening of the file, which is what flock locks: not so in a child that could not
         # open it again.
         self._own = True
+        self._mutexes: dict[int, LockType] = {}  # by process: a child's parent may hold its own for ever
         self._open()
         if self._lock(wait=False):  # else somebody writes at this moment, and mends before
             try:
@@ -112,24 +116,33 @@ class _SharedFile:
 
     def append(self, data: bytes) -> None:
         """Write all of it, or nothing."""
-        self._follow()
-        locked = self._lock(wait=True)
-        try:
-            if self._regular:
-                data = self._mend(may_cut=locked) + data
-            self._write(data, may_cut=locked)
-        finally:
-            if locked:
-                self._unlock()
+        with self._mutex():
+            self._follow()
+            locked = self._lock(wait=True)
+            try:
+                if self._regular:
+                    data = self._mend(may_cut=locked) + data
+                self._write(data, may_cut=locked)
+            finally:
+                if locked:
+                    self._unlock()
 
     def close(self) -> None:
+        with self._mutex():
+            self._close()
+
+    def _mutex(self) -> LockType:
+        """Between threads of this process, which flock does not keep apart: tracers may share an exporter."""
+        return self._mutexes.setdefault(fork_count(), allocate_lock())
+
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        if getattr(self, "_descriptor", -1) >= 0:
-            self.close()
+        if getattr(self, "_descriptor", -1) >= 0:  # it has none if it could not be opened
+            self._close()
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -146,13 +159,13 @@ class _SharedFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
         descriptor = os.open(self._path, flags, _FILE_MODE)
         status = os.fstat(descriptor)
-        self.close()
+        self._close()
         self._descriptor = descriptor
         self._identity = status.st_dev, status.st_ino
         self._regular = stat.S_ISREG(status.st_mode)
 
     def _follow(self) -> None:
-        """Open the file again in a child process, and when another took its place, or none did."""
+        """Open the file again in a child process, after `close`, and when another took its place, or none did."""
         if self._generation != fork_count():
             self._generation = fork_count()
             try:
@@ -160,6 +173,9 @@ class _SharedFile:
                 self._own = True
             except PermissionError:
                 self._own = False  # the child gave up the right to; what it inherited still works
+            return
+        if self._descriptor < 0:
+            self._open()  # another tracer closed it that shares it
             return
         try:
             status = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116

@@ -343,6 +343,21 @@ def test_many_writers_of_one_path(path: Path) -> None:
     assert sorted(name.rstrip("x") for name in names(path)) == sorted(f"{i} {n}" for i in range(8) for n in range(20))
 
 
+def test_tracers_that_share_an_exporter(path: Path) -> None:
+    """Their lines are whole, and to close one tracer does not end the other's."""
+    exporter = FileExporter(path)
+    with Tracer("a", exporter, batch_spans=1) as first, Tracer("b", exporter, batch_spans=1) as second:
+        for number in range(200):
+            for tracer in (first, second):
+                tracer.start_span(f"{number}" + "x" * 10_000).end()
+        assert first.close(SECONDS)
+        second.start_span("late").end()
+        assert second.flush(SECONDS)
+    found = names(path)
+    assert len(found) == 401
+    assert found[-1] == "late"
+
+
 def test_it_says_what_it_is(path: Path) -> None:
     """The repr can be typed in again."""
     assert repr(FileExporter(path)) == f"FileExporter({str(path)!r}, pretty=False)"
