@@ -25,6 +25,7 @@ from clew.tor.events import CircuitEvent
 from clew.tor.lab import Lab, LabProgress, Role
 from clew.tor.lab_config import node_directory, valid_until
 from clew.tor.lab_directory import LabDirectory
+from clew.tor.lab_network import Network
 from clew.tor.lab_process import find_processes
 
 if TYPE_CHECKING:
@@ -305,6 +306,33 @@ def test_the_second_time_is_the_same_network(directory: Path) -> None:
         lab.down()
     assert_gone(directory)
     lab.down()
+
+
+def test_a_consensus_that_has_ended(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It will do for the start, and a vote gives another one soon after."""
+    monkeypatch.setattr(Network, "_is_live", lambda network: False)
+    home = node_directory(directory, "auth1")
+    consensus = valid_until(home)
+    with Lab(directory) as lab:
+        assert valid_until(home) == consensus
+        wait_until(lambda: valid_until(home) > consensus)
+        with ControlClient.connect(lab.node("auth1").control) as control:
+            assert len(control.relays()) == len(NAMES) - 1
+
+
+def test_a_consensus_that_is_damaged(directory: Path) -> None:
+    """What looks like a kept network and is none is thrown away; a vote is held."""
+    for path in (directory / "nodes").glob("*/cached-*consensus"):
+        path.write_text(path.read_text()[:300])
+    seen = []
+    lab = Lab(directory)
+    lab.up(lambda progress: seen.append(progress.what))
+    try:
+        assert "voting on a consensus" in seen
+        (end,) = build(lab, [[relays(lab, role)[0] for role in (Role.GUARD, Role.MIDDLE, Role.EXIT)]])
+        assert end.status == "BUILT"
+    finally:
+        lab.down()
 
 
 def test_labs_side_by_side(lab: Lab, directory: Path) -> None:
