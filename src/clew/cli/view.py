@@ -78,17 +78,14 @@ def run(args: argparse.Namespace) -> int:
         args.refuse("standard input can be read only once")
     if args.follow and args.slowest:
         args.refuse("--slowest needs the whole file, and a file that is followed has no end")
-    from clew.cli.view_files import show
-    from clew.cli.view_follow import follow
     from clew.cli.view_output import Output
 
-    work = follow if args.follow else show
-    return work(
-        args.files,
-        _query(args),
-        args.spans,
-        Output(None if args.json else make_console(args.color, args.width), details=args.details),
-    )
+    output = Output(None if args.json else make_console(args.color, args.width), details=args.details)
+    if args.follow:
+        from clew.cli.view_follow import follow as work
+    else:
+        from clew.cli.view_files import show as work
+    return work(args.files, _query(args), args.spans, output)
 
 
 def _query(args: argparse.Namespace) -> Query:
