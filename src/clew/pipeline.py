@@ -46,7 +46,7 @@ def _of_system(name: str) -> Any:
     return getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
 
 
-_allocate_lock = _of_system("allocate_lock")
+allocate_lock = _of_system("allocate_lock")  # for exporters too
 _get_ident = _of_system("get_ident")
 _start_new_thread = _of_system("start_new_thread")
 
@@ -57,7 +57,7 @@ class _Process:
     __slots__ = ("consumer", "lost_seen", "running", "settled", "waiters", "worker")
 
     def __init__(self) -> None:
-        self.consumer = _allocate_lock()  # held by whoever takes from the queue
+        self.consumer = allocate_lock()  # held by whoever takes from the queue
         self.running = False  # a worker was started, and has not ended
         self.worker = 0  # its thread's id
         self.settled = 0  # spans of the queue that were delivered or failed
@@ -293,7 +293,7 @@ class Pipeline:
         if process.settled >= target or process.worker == _get_ident():
             return
         self.start_worker()
-        done = _allocate_lock()
+        done = allocate_lock()
         done.acquire()
         waiter = target, done
         process.waiters.append(waiter)

@@ -6,13 +6,13 @@ import errno
 import fcntl
 import os
 import stat
-from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
 from clew._hot import fork_count
 from clew.errors import ConfigurationError
 from clew.exporters._text import batch_text
 from clew.limits import LINE_BYTES
+from clew.pipeline import allocate_lock
 
 if TYPE_CHECKING:
     from _thread import LockType
