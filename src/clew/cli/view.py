@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--spans", type=_positive, default=_SPANS, metavar="N",
-        help=f"draw at most N spans of a trace: errors and the longest (default: {_SPANS})",
+        help=f"draw at most N spans of a trace: roots, errors and the longest (default: {_SPANS})",
     )  # fmt: skip
     parser.add_argument("-d", "--details", action="store_true", help="draw all attributes, events and links")
     parser.add_argument("--json", action="store_true", help="print the spans as OTLP JSON Lines instead of a picture")

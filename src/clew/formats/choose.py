@@ -121,7 +121,7 @@ class Gathered:
 
     def __init__(self, max_spans: int) -> None:
         self._max_spans = max_spans
-        self._kept: list[tuple[bool, int, int, SpanRecord]] = []  # a heap: is an error, duration, order, span
+        self._kept: list[tuple[bool, int, int, SpanRecord]] = []  # a heap: error or root, duration, order, span
         self.span_count = 0
         self.error_count = 0
         self.cancelled_count = 0
@@ -136,7 +136,7 @@ class Gathered:
         if record.end_time_ns:  # a span without any time does not count, as in clew.tree
             self.start_time_ns = min(self.start_time_ns or record.start_time_ns, record.start_time_ns)
             self.end_time_ns = max(self.end_time_ns, record.end_time_ns)
-        item = (is_error, record.duration_ns, -self.span_count, record)
+        item = (is_error or not record.parent_id, record.duration_ns, -self.span_count, record)
         if len(self._kept) < self._max_spans:
             heapq.heappush(self._kept, item)
         else:
@@ -144,7 +144,7 @@ class Gathered:
 
     @property
     def records(self) -> list[SpanRecord]:
-        """What was kept, in the order in which it came: errors and the longest spans, if there were too many."""
+        """What was kept, in the order in which it came: of too many, roots, errors and the longest spans."""
         return [record for _, _, _, record in sorted(self._kept, key=lambda item: -item[2])]
 
 

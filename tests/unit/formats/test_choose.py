@@ -85,17 +85,19 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chooser.span_count == 20_000
 
 
-def record(span_id: str, duration: int, status: Status = Status.UNSET, trace_id: str = "a") -> SpanRecord:
-    return SpanRecord(trace_id, span_id, "", "x", start_time_ns=100, end_time_ns=100 + duration, status=status)
+def record(
+    span_id: str, duration: int, status: Status = Status.UNSET, trace_id: str = "a", parent_id: str = "r"
+) -> SpanRecord:
+    return SpanRecord(trace_id, span_id, parent_id, "x", start_time_ns=100, end_time_ns=100 + duration, status=status)
 
 
 def test_gathering_keeps_the_telling_spans() -> None:
-    """Of too many spans, errors and the longest are kept, in their order; all are counted."""
-    gatherer = Gatherer(["a"], 3)
+    """Of too many spans, roots, errors and the longest are kept, in their order; all are counted."""
+    gatherer = Gatherer(["a"], 4)
     gatherer.add([record("1", 5), record("2", 1, Status.ERROR), record("3", 4), record("4", 9), record("5", 3)])
-    gatherer.add([record("6", 99, trace_id="b"), record("7", 2, Status.CANCELLED)])
+    gatherer.add([record("6", 99, trace_id="b"), record("7", 2, Status.CANCELLED), record("r", 1, parent_id="")])
     trace = gatherer.traces["a"]
-    assert [kept.span_id for kept in trace.records] == ["1", "2", "4"]
-    assert (trace.span_count, trace.error_count, trace.cancelled_count) == (6, 1, 1)
+    assert [kept.span_id for kept in trace.records] == ["1", "2", "4", "r"]
+    assert (trace.span_count, trace.error_count, trace.cancelled_count) == (7, 1, 1)
     assert (trace.start_time_ns, trace.end_time_ns) == (100, 109)
     assert list(gatherer.traces) == ["a"]
