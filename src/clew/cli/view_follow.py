@@ -102,7 +102,7 @@ class _Follower:
             say(f"not drawn: {count(number, 'span')} of traces that were not complete yet")
 
     def _print(self, records: list[SpanRecord]) -> None:
-        if not any(map(self._matches, map(Glance.of, records))):
+        if self._matches is not None and not any(map(self._matches, map(Glance.of, records))):
             return
         trace_id = records[0].trace_id
         gatherer = Gatherer([trace_id], self._max_spans)
