@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from clew.errors import CircuitError, ConfigurationError, ControlReplyError, TorError
 from clew.model import Status
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from clew._hot import Span, TracerCore
+    from clew.tor.consensus import RelayStatus
     from clew.tor.control import ControlClient
+
+    AnyRelay: TypeAlias = str | Relay | RelayStatus
 
 __all__ = ["Circuit", "CircuitManager"]
 
@@ -43,13 +46,14 @@ class CircuitManager:
     Args:
         control: a connection to tor.
         tracer: makes the spans.
-        privacy: the level of what the spans tell, or a filter that is shared with others. With a mapper, the mapper's
-            holds instead.
+        privacy: the level of what the spans tell, or a filter that is shared with others; PSEUDONYMOUS by default.
+            A mapper has its own: give one of the two.
         mapper: turns tor's events into spans. Without one, the manager makes its own, which traces the circuits of
             this manager and no others, and the connection is the manager's: it chooses what events tor sends on it.
             Whoever gives one feeds it: `control.set_events(["CIRC", "CIRC_MINOR"])`,
             `control.add_listener(mapper.handle)`.
 
+    Raises: ConfigurationError: both a mapper and a level.
     Thread: every method may be called from any thread, but not from a listener of the control connection.
     """
 
@@ -58,14 +62,19 @@ class CircuitManager:
         control: ControlClient,
         tracer: TracerCore,
         *,
-        privacy: Privacy | PrivacyFilter = Privacy.PSEUDONYMOUS,
+        privacy: Privacy | PrivacyFilter | None = None,
         mapper: CircuitMapper | None = None,
     ) -> None:
+        if mapper is not None and privacy is not None:
+            raise ConfigurationError("give the mapper its level of privacy; the manager takes it from there")
         self._control = control
         self._tracer = tracer
         self._is_mapper_ours = mapper is None
-        self._mapper = CircuitMapper(tracer, privacy, unclaimed=False) if mapper is None else mapper
-        if self._is_mapper_ours:
+        if mapper is not None:
+            self._mapper = mapper
+        else:
+            level = Privacy.PSEUDONYMOUS if privacy is None else privacy
+            self._mapper = CircuitMapper(tracer, level, unclaimed=False)
             control.add_listener(self._mapper.handle)
             control.on_disconnect(self._lose_all)
             control.set_events(["CIRC", "CIRC_MINOR"])
@@ -76,15 +85,17 @@ class CircuitManager:
         return self._mapper
 
     def create_circuit(
-        self, path: Sequence[str] | None = None, timeout: float = 60.0, *, span_name: str = "build-circuit"
+        self, path: Sequence[AnyRelay] | None = None, timeout: float = 60.0, *, span_name: str = "build-circuit"
     ) -> Circuit:
         """Have tor build a circuit, and wait until it is built.
 
         The span is a child of the current one. It has tor's `tor.circuit.build` under it.
 
         Args:
-            path: the relays, the first hop first, by fingerprint or nickname; None lets tor choose.
-            timeout: seconds. When they are over, or on Ctrl-C, tor is told to close the circuit.
+            path: the relays, the first hop first, by fingerprint or nickname, or as `control.relays()` and
+                `Circuit.path` have them: the span of a hop that fails then has the nickname too. None lets tor choose.
+            timeout: seconds. When they are over, or on Ctrl-C, tor is told to close the circuit, and has another second
+                to tell that it did.
             span_name: what the operation is called in the trace.
 
         Raises:
@@ -99,7 +110,7 @@ class CircuitManager:
             outcome = self._run(span, "0", path, timeout)
             return Circuit(outcome.circuit_id, outcome.path, outcome.purpose)
 
-    def extend_circuit(self, circuit: Circuit | str, path: Sequence[str], timeout: float = 60.0) -> Circuit:
+    def extend_circuit(self, circuit: Circuit | str, path: Sequence[AnyRelay], timeout: float = 60.0) -> Circuit:
         """Make a circuit longer, and wait until that is done. The span is `extend-circuit`.
 
         Args:
@@ -175,10 +186,11 @@ class CircuitManager:
         finally:
             span.end()
 
-    def _run(self, span: Span, circuit_id: str, path: Sequence[str] | None, timeout: float) -> Outcome:
+    def _run(self, span: Span, circuit_id: str, path: Sequence[AnyRelay] | None, timeout: float) -> Outcome:
         if path is not None and (isinstance(path, str) or not path):
             raise ConfigurationError("a path is a list of relays; leave it out and tor chooses")
-        attempt = _Attempt(self._control, self._mapper, span, circuit_id, tuple(path or ()))
+        relays = tuple(_parse_relay(relay) if isinstance(relay, str) else relay for relay in path or ())
+        attempt = _Attempt(self._control, self._mapper, span, circuit_id, relays)
         try:
             attempt.start()
             is_done = attempt.done.wait(timeout)
@@ -219,7 +231,12 @@ class _Attempt:
     """
 
     def __init__(
-        self, control: ControlClient, mapper: CircuitMapper, span: Span, circuit_id: str, path: tuple[str, ...]
+        self,
+        control: ControlClient,
+        mapper: CircuitMapper,
+        span: Span,
+        circuit_id: str,
+        path: tuple[Relay | RelayStatus, ...],
     ) -> None:
         self._control = control
         self._mapper = mapper
@@ -249,7 +266,8 @@ class _Attempt:
         is_new = self._target == "0"
         ticket = self._mapper.expect(None if is_new else self._target)
         try:
-            circuit_id = self._control.extend_circuit(self._target, self._path)
+            names = [relay.fingerprint or relay.nickname for relay in self._path]
+            circuit_id = self._control.extend_circuit(self._target, names)
         except Exception as error:  # noqa: BLE001 - the caller raises it, whatever it is
             self._mapper.withdraw(ticket)
             self.error = error
@@ -258,7 +276,7 @@ class _Attempt:
         with self._lock:
             self.circuit_id = circuit_id
             is_abandoned = self._is_abandoned
-        path = tuple(_parse_relay(name) for name in self._path)
+        path = tuple(Relay(relay.fingerprint, relay.nickname) for relay in self._path)
         extend_time_ns = None if is_new else self._span.start_time_ns
         self._mapper.claim(ticket, circuit_id, Claim(self._span, self._end, path, extend_time_ns))
         if is_abandoned:

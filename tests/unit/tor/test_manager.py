@@ -21,7 +21,7 @@ from clew.tor.privacy import Privacy
 from clew.tor.simulation import simulate_circuit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from clew.tor.control import ControlClient
 
@@ -107,7 +107,8 @@ def refused(control: FakeControl, circuit_id: str) -> None:
 
 
 def manage(control: FakeControl, captured: CapturedSpans, **arguments: object) -> CircuitManager:
-    arguments = {"privacy": Privacy.ANONYMOUS} | arguments
+    if "mapper" not in arguments:
+        arguments = {"privacy": Privacy.ANONYMOUS} | arguments
     return CircuitManager(cast("ControlClient", control), captured.tracer, **arguments)  # type: ignore[arg-type]
 
 
@@ -119,7 +120,7 @@ def test_create(script: Callable[[FakeControl, str], None]) -> None:
         with captured.tracer.start_span("work"):
             circuit = manager.create_circuit(PATH)
         assert circuit == Circuit("1", RELAYS, "GENERAL")
-        assert control.paths == [tuple(PATH)]
+        assert control.paths == [("A" * 40, "B" * 40, "carl")]
         assert control.events == ["CIRC", "CIRC_MINOR"]
         assert captured.tree() == (
             "trace  test\n"
@@ -154,7 +155,8 @@ def test_tor_chooses() -> None:
         assert captured.records[-1].attributes == {"tor.circuit.id": "1", "tor.circuit.hops": 3}
 
 
-def test_a_failure() -> None:
+@pytest.mark.parametrize("path", [PATH, RELAYS])
+def test_a_failure(path: Sequence[str | Relay]) -> None:
     """CircuitError says which hop and why, and so does the trace, with the relay that the caller had named."""
     control = FakeControl()
     control.fail_at = 3
@@ -162,7 +164,7 @@ def test_a_failure() -> None:
         with pytest.raises(
             CircuitError, match=r"^the circuit was not built: hop 3: destroyed, and the relay said"
         ) as e:
-            manager.create_circuit(PATH)
+            manager.create_circuit(path)
         assert (e.value.circuit_id, e.value.reason, e.value.remote_reason) == ("1", "destroyed", "connectfailed")
         hop, build, operation = captured.records[-3:]
         assert hop.attributes["tor.relay.nickname"] == "carl"
@@ -335,6 +337,12 @@ def test_a_shared_mapper() -> None:
             control.emit(*simulate_circuit(RELAYS, (MS, MS, MS), circuit_id="99"))
         assert [r.name for r in captured.records if not r.parent_id] == ["build-circuit", "tor.circuit.build"]
         assert control.listeners == [mapper.handle]
+
+
+def test_a_level_beside_a_mapper() -> None:
+    """A mapper has its level already: another one is a mistake, and not ignored."""
+    with capture_spans() as captured, pytest.raises(ConfigurationError):
+        manage(FakeControl(), captured, mapper=CircuitMapper(captured.tracer), privacy=Privacy.LAB)
 
 
 def test_not_sampled() -> None:
