@@ -6,14 +6,13 @@ that a program holds while it runs is `clew.Span`, a native object.
 All times are wall-clock nanoseconds since 1970 (UTC) as `int`.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: NamedTuple compiles each annotation that is a string, and sixty of them
+# cost as much as the rest of `import clew`.
 
+from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "AttributeValue",
@@ -33,9 +32,12 @@ __all__ = [
 AttributeValue: TypeAlias = (
     "bool | int | float | str | bytes | tuple[AttributeValue, ...] | Mapping[str, AttributeValue] | None"
 )
-Attributes: TypeAlias = "Mapping[str, AttributeValue]"
+if TYPE_CHECKING:
+    Attributes: TypeAlias = Mapping[str, AttributeValue]
+else:
+    Attributes = Mapping
 
-_EMPTY: Mapping[str, AttributeValue] = MappingProxyType({})
+_EMPTY: Attributes = MappingProxyType({})
 
 
 class SpanKind(IntEnum):
