@@ -76,9 +76,7 @@ def _build_one(stage: Stage, tracer: Tracer, manager: CircuitManager, relays: li
     """A circuit through relays that we choose from the consensus."""
     with tracer.start_span("build-circuit"):
         path = _choose_path(tracer, relays)
-        circuit = manager.create_circuit(
-            [relay.fingerprint for relay in path], timeout=_CIRCUIT_SECONDS, span_name="extend-circuit"
-        )
+        circuit = manager.create_circuit(path, timeout=_CIRCUIT_SECONDS, span_name="extend-circuit")
     stage.say(f"tor built circuit {circuit.id}, hop by hop: {_names(path)}.")
     stage.say("")
     manager.close_circuit(circuit)
@@ -92,9 +90,7 @@ def _fail_one(stage: Stage, tracer: Tracer, manager: CircuitManager, relays: lis
     with suppress(CircuitError), tracer.start_span("build-circuit"):
         path = _choose_path(tracer, relays, exit_relay=down)
         try:
-            manager.create_circuit(
-                [relay.fingerprint for relay in path], timeout=_CIRCUIT_SECONDS, span_name="extend-circuit"
-            )
+            manager.create_circuit(path, timeout=_CIRCUIT_SECONDS, span_name="extend-circuit")
         except CircuitError as error:
             stage.say(f"{_names(path)}: {error}.")
             stage.say("")
