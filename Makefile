@@ -61,7 +61,7 @@ clean: ## remove what was compiled and cached; .venv stays
 distclean: clean ## remove .venv too
 	rm -rf .venv src/*.egg-info
 
-$(COMPILED): setup.py $(NATIVE) | $(RUN)
+$(COMPILED): setup.py $(NATIVE) $(OTHER_PYTHON) | $(RUN)
 	@flock .venv/.build.lock tools/compile
 	@touch $@
 
