@@ -118,8 +118,8 @@ class Node:
 
     @property
     def is_running(self) -> bool:
-        """False once tor has ended."""
-        return self._process.poll() is None
+        """False once tor has ended, also while the kernel still puts its threads away and nobody can wait for it."""
+        return self._process.poll() is None and self.mark is not None and self.mark.is_alive
 
     def try_connect(self) -> bool:
         """Take ownership of tor, if its control socket is there by now.
@@ -182,7 +182,7 @@ class Node:
         if not self.is_running:
             words = self.last_words()
             kind = PortTakenError if "Address already in use" in words else LabError
-            raise kind(f"{self.name}'s tor has ended (status {self._process.returncode}): {words}")
+            raise kind(f"{self.name}'s tor has ended (status {self._process.wait()}): {words}")
 
     def last_words(self) -> str:
         """The latest warnings and errors that tor wrote."""
