@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from clew.otlp import Batch
 
 NAME = "build-circuit"
+NOT_SAMPLED = ("root", "below")  # the rows in which nothing is recorded
 BATCH = 512
 
 
@@ -74,7 +75,7 @@ def prepare_floor(_row: str, _count: int, _sink: str) -> Prepared:
 # --- clew -----------------------------------------------------------------------------------------------------------
 
 
-def clew_loop(tracer: Tracer, *, typical: bool) -> Callable[[int], None]:
+def clew_loop(tracer: Tracer, row: str) -> Callable[[int], None]:
     start_span = tracer.start_span
 
     def empty(count: int) -> None:
@@ -90,7 +91,11 @@ def clew_loop(tracer: Tracer, *, typical: bool) -> Callable[[int], None]:
                 span.set_attribute("circuit.timeout", 1.5)
                 span.add_event("circuit-extended", {"hop": 1})
 
-    return full if typical else empty
+    def below(count: int) -> None:
+        with start_span(NAME):
+            empty(count)
+
+    return {"typical": full, "queued": full, "below": below}.get(row, empty)
 
 
 def prepare_clew(row: str, count: int, _sink: str) -> Prepared:
@@ -98,7 +103,7 @@ def prepare_clew(row: str, count: int, _sink: str) -> Prepared:
 
     if row == "queued":
         tracer = Tracer("bench", exporter=_HungClewExporter(), max_queue_bytes=count * 1024)
-    elif row == "not_sampled":
+    elif row in NOT_SAMPLED:
         tracer = Tracer("bench", exporter=NoopExporter(), sampler=NeverSample())
     else:
         tracer = Tracer("bench", exporter=NoopExporter())
@@ -107,7 +112,7 @@ def prepare_clew(row: str, count: int, _sink: str) -> Prepared:
         if not tracer.flush(60):
             raise RuntimeError("clew did not deliver everything")
 
-    return Prepared(clew_loop(tracer, typical=row in {"typical", "queued"}), flush, lambda: tracer.stats().exported)
+    return Prepared(clew_loop(tracer, row), flush, lambda: tracer.stats().exported)
 
 
 class _HungClewExporter:
@@ -121,7 +126,7 @@ class _HungClewExporter:
 # --- OpenTelemetry --------------------------------------------------------------------------------------------------
 
 
-def otel_loop(tracer: OtelTracer, *, typical: bool) -> Callable[[int], None]:
+def otel_loop(tracer: OtelTracer, row: str) -> Callable[[int], None]:
     start_span = tracer.start_as_current_span
 
     def empty(count: int) -> None:
@@ -137,7 +142,11 @@ def otel_loop(tracer: OtelTracer, *, typical: bool) -> Callable[[int], None]:
                 span.set_attribute("circuit.timeout", 1.5)
                 span.add_event("circuit-extended", {"hop": 1})
 
-    return full if typical else empty
+    def below(count: int) -> None:
+        with start_span(NAME):
+            empty(count)
+
+    return {"typical": full, "queued": full, "below": below}.get(row, empty)
 
 
 def prepare_otel(row: str, count: int, _sink: str) -> Prepared:
@@ -156,7 +165,7 @@ def prepare_otel(row: str, count: int, _sink: str) -> Prepared:
             encoded[0] += len(spans)
             return SpanExportResult.SUCCESS
 
-    provider = TracerProvider(sampler=ALWAYS_OFF if row == "not_sampled" else ALWAYS_ON)
+    provider = TracerProvider(sampler=ALWAYS_OFF if row in NOT_SAMPLED else ALWAYS_ON)
     processor = BatchSpanProcessor(EncodingExporter(), max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
     provider.add_span_processor(processor)
 
@@ -164,7 +173,7 @@ def prepare_otel(row: str, count: int, _sink: str) -> Prepared:
         if not processor.force_flush():
             raise RuntimeError("the OpenTelemetry SDK did not deliver everything")
 
-    loop = otel_loop(provider.get_tracer("bench"), typical=row in {"typical", "queued"})
+    loop = otel_loop(provider.get_tracer("bench"), row)
     return Prepared(loop, flush, lambda: encoded[0])
 
 
@@ -173,7 +182,7 @@ def prepare_fastotel(row: str, count: int, sink: str) -> Prepared:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-    provider = TracerProvider(sampler=ALWAYS_OFF if row == "not_sampled" else ALWAYS_ON)
+    provider = TracerProvider(sampler=ALWAYS_OFF if row in NOT_SAMPLED else ALWAYS_ON)
     processor = OTLPSpanProcessor(endpoint=sink, max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
     provider.add_span_processor(processor)
 
@@ -181,7 +190,7 @@ def prepare_fastotel(row: str, count: int, sink: str) -> Prepared:
         if not processor.force_flush():
             raise RuntimeError("fastotel did not deliver everything")
 
-    loop = otel_loop(provider.get_tracer("bench"), typical=row in {"typical", "queued"})
+    loop = otel_loop(provider.get_tracer("bench"), row)
     return Prepared(loop, flush, lambda: None)
 
 
@@ -205,7 +214,7 @@ def measure_time(contender: str, row: str, count: int, blocks: int, sink: str) -
         wall_ns.append((time.perf_counter_ns() - wall) / count)
     made = max(count // 10, 1) + blocks * count
     delivered = prepared.delivered()
-    if delivered is not None and row != "not_sampled" and delivered != made:
+    if delivered is not None and row not in NOT_SAMPLED and delivered != made:
         raise RuntimeError(f"{contender} delivered {delivered} of {made} spans: its figures would mean nothing")
     return {"cpu_ns": statistics.median(cpu_ns), "wall_ns": statistics.median(wall_ns)}
 
