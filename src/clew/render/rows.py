@@ -99,7 +99,8 @@ class Rows:
         if node.parent is not None and record.service_name != node.parent.record.service_name:
             notes += f" in {record.service_name}"
         room = self._columns.name - line_width(line)
-        notes = cut(notes, room // 2, glyphs.ellipsis)
+        name_columns = cell_len(cut(record.name, room, glyphs.ellipsis))
+        notes = cut(notes, max(room // 2, room - name_columns), glyphs.ellipsis)
         line.append((cut(record.name, room - cell_len(notes), glyphs.ellipsis), role))
         line.append((notes, Role.DIM))
         if not self._details:

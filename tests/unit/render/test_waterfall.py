@@ -167,6 +167,15 @@ def test_totals_of_a_trace_that_is_not_drawn_whole() -> None:
     assert lines[-1] == "999,999 more spans of this trace are not drawn, the shorter ones without an error"
 
 
+def test_a_kind_beside_a_short_name() -> None:
+    """In a narrow column, a short name leaves its room to the kind and the service."""
+    record = SpanRecord(TRACE, "01", "", "fetch", SpanKind.CLIENT, START_NS, START_NS + MS)
+    child = record._replace(span_id="02", parent_id="01", resource=TOR)
+    assert "└ fetch (client) in tor  1.00 ms" in draw([record, child], 80)
+    child = child._replace(name="x" * 100)
+    assert "└ xxxxxxxxxxxxxxxxxxxxx… (client) in tor  1.00 ms" in draw([record, child], 80)
+
+
 def test_many_events() -> None:
     """A span with many events shows the first ones and counts the rest; details show all."""
     events = tuple(Event(f"event {number}", START_NS + number) for number in range(50))
