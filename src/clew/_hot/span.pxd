@@ -28,11 +28,12 @@ cdef tuple KINDS
 @cython.freelist(64)
 cdef class Span:
     cdef OpenSpan node
+    cdef void* vectorcall
     cdef Queue queue
     cdef object clock
     cdef object label, description, trace_state
-    cdef Span previous
     cdef object token  # of the context variable, while this is current
+    cdef Span previous  # what was current before, if this is displaced
     cdef uint64_t trace_high, trace_low, id, parent
     cdef int64_t start_ns, end_ns
     cdef int64_t offset_ns  # wall clock minus monotonic clock, read where the trace began in this process
@@ -51,7 +52,9 @@ cdef class Span:
     cdef int copy_attributes(self, object attributes, Attributes* copies) except -1
     cdef int record(self, object error, object attributes, int64_t time_ns) except -1
     cdef int describe(self, object error, object attributes, int64_t time_ns) except -1
-    cdef int leave(self) except -1
+    cdef Span enter(self)
+    cdef bint leave(self, object error) except -1
+    cdef int restore(self) except -1
     cdef void finish(self, int64_t end_ns) noexcept
     cdef void finish_unended(self) noexcept
     cdef void encode(self, Buffer* buffer) noexcept

@@ -31,6 +31,13 @@ cdef extern from "Python.h":
     int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
     object PyContextVar_Set(object variable, object value)
     int PyContextVar_Reset(object variable, object token) except -1
+    ctypedef struct PyTypeObject:
+        Py_ssize_t tp_vectorcall_offset
+        unsigned long tp_flags
+        void* tp_call
+    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
+    void* PyVectorcall_Call
+    Py_ssize_t PyVectorcall_NARGS(size_t count) noexcept
     object PyUnicode_New(Py_ssize_t size, uint32_t maxchar)
     uint8_t* PyUnicode_1BYTE_DATA(object text) noexcept
 
@@ -44,6 +51,9 @@ KINDS = (None, *SpanKind)
 cdef tuple STATUSES = tuple(Status)
 
 cdef object current = PyContextVar_New("clew.current_span", NULL)
+
+# Spans alive that were left while another was current, see `still_valid`. As good as always there is none.
+cdef Py_ssize_t displaced_spans = 0
 
 
 # --- ids as text -----------------------------------------------------------------------------------------------------
@@ -65,6 +75,28 @@ cdef str hex_id(uint64_t high, uint64_t low, int digits):
 # Without the garbage collector's header and visits: what a span refers to is immutable (texts, attribute values), is a
 # queue, which refers to no span, or is the span that was current when this one became so, which is older. No cycle
 # can be made of these.
+# `with` makes a bound method of __enter__ and one of __exit__, and calls each once: a third of what an empty span would
+# cost. So both give the span itself, which can be called: without arguments it is entered, with three it is left.
+# (From CPython 3.14 on `with` makes no bound methods any more.)
+cdef class BlockMethod:
+    def __get__(self, span, owner):
+        return self if span is None else span
+
+    def __call__(self, span, *arguments):
+        """As a function of the type, which is how contextlib.ExitStack calls it."""
+        return span(*arguments)
+
+
+cdef object call_span(object span, PyObject** arguments, size_t count, PyObject* names):
+    """The span's vectorcall (CPython's C API, «The Vectorcall Protocol»)."""
+    cdef Py_ssize_t given = PyVectorcall_NARGS(count)
+    if names == NULL and given == 0:
+        return (<Span> span).enter()
+    if names == NULL and given == 3:
+        return (<Span> span).leave(<object> arguments[1])
+    raise TypeError("a span is entered and left by `with`: it takes no arguments, or the three of __exit__")
+
+
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
@@ -81,7 +113,12 @@ cdef class Span:
     def __init__(self):
         raise TypeError("spans are made by Tracer.start_span()")
 
+    def __cinit__(self):
+        self.vectorcall = <void*> call_span
+
     def __dealloc__(self):
+        global displaced_spans
+        displaced_spans -= self.displaced
         if self.state == RECORDING and self.process == fork_number:
             # Nobody can end it any more. It did not end, but it was: the trace shows it so.
             self.finish_unended()
@@ -348,23 +385,29 @@ cdef class Span:
         if self.state == RECORDING:
             self.finish(self.now() if end_time_ns is None else self.given_time(end_time_ns))
 
-    def __enter__(self):
-        cdef Span before = get_current()
-        # Only the first `with` makes it current: `use_span` is for more. And what records nothing need not replace its
-        # like: the children see the same trace, not sampled.
-        if not self.entered and not (
-            self.state == SILENT
-            and before is not None
-            and before.state == SILENT
-            and before.trace_low == self.trace_low
-            and before.trace_high == self.trace_high
-        ):
+    # `with span:` makes it current and ends it; see BlockMethod.
+    __enter__ = __exit__ = BlockMethod()
+
+    cdef Span enter(self):
+        cdef Span before
+        # What records nothing need not replace its like: the children see the same trace, not sampled.
+        if self.state == SILENT and self.parent != 0:
+            before = get_current()
+            if (
+                before is not None
+                and before.state == SILENT
+                and before.trace_low == self.trace_low
+                and before.trace_high == self.trace_high
+            ):
+                return self
+        # Only the first `with` makes it current: `use_span` is for more.
+        if not self.entered:
             self.entered = True
-            self.previous = before
             self.token = PyContextVar_Set(current, self)
         return self
 
-    def __exit__(self, kind, error, traceback):
+    cdef bint leave(self, object error) except -1:
+        """Returns: False, as `__exit__` does that lets an exception go on."""
         cdef int64_t now = 0
         if self.state == RECORDING:
             now = self.now()
@@ -372,24 +415,27 @@ cdef class Span:
             if error is not None and not (isinstance(error, SystemExit) and not error.code):
                 self.record(error, None, now)
         if self.token is not None:
-            self.leave()
+            self.restore()
         if self.state == RECORDING:
             self.finish(now)
         return False
 
-    cdef int leave(self) except -1:
+    cdef int restore(self) except -1:
         """Make current what was so before, unless another became so meanwhile, or this is another context."""
+        global displaced_spans
         token = self.token
         self.token = None  # it refers to the context, which refers to this span
         if get_current() is not self:
             self.displaced = True
-        elif self.previous is None or not self.previous.displaced:
+            self.previous = previous_of(token)
+            displaced_spans += 1
+        elif displaced_spans:
+            PyContextVar_Set(current, still_valid(previous_of(token)))
+        else:
             try:
                 PyContextVar_Reset(current, token)  # cheaper than to set
             except ValueError:  # this is a copy of the context that it was entered in
-                PyContextVar_Set(current, self.previous)
-        else:
-            PyContextVar_Set(current, still_valid(self.previous))
+                PyContextVar_Set(current, previous_of(token))
         return 0
 
     cdef int64_t now(self) noexcept:
@@ -523,6 +569,12 @@ cdef Span get_current():
     return found
 
 
+cdef Span previous_of(object token):
+    """What was current when a token of the context variable was made."""
+    found = token.old_value
+    return <Span> found if isinstance(found, Span) else None
+
+
 cdef inline Span still_valid(Span span):
     """What to make current again: what was left while another was current (two generators, interleaved) is gone."""
     while span is not None and span.displaced:
@@ -566,6 +618,16 @@ def remote_span(context) -> Span:
     span.remote = bool(context.is_remote)
     return span
 
+
+cdef void make_callable():
+    cdef Span span = Span.__new__(Span)
+    cdef PyTypeObject* type_of = <PyTypeObject*> Span
+    type_of.tp_vectorcall_offset = <char*> &span.vectorcall - <char*> <PyObject*> span
+    type_of.tp_call = PyVectorcall_Call
+    type_of.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
+
+
+make_callable()
 
 cdef Span NOTHING = remote_span(SpanContext("0" * 32, "0" * 16))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import re
@@ -88,6 +89,25 @@ def test_a_block_makes_its_span_current_and_ends_it(tracer: Recorder) -> None:
     inner_record, outer_record = tracer.records()
     assert (inner_record.trace_id, inner_record.parent_id) == (outer.trace_id, outer.span_id)
     assert (outer_record.parent_id, outer_record.kind) == ("", SpanKind.SERVER)
+
+
+def test_a_block_in_other_ways(tracer: Recorder) -> None:
+    """An ExitStack and calls by hand do what `with` does; other calls of a span are refused."""
+    with contextlib.ExitStack() as stack:
+        span = stack.enter_context(tracer.start_span("stack"))
+        assert current_span() is span
+    assert span.end_time_ns is not None
+    span = tracer.start_span("by hand")
+    assert span.__enter__() is span
+    assert current_span() is span
+    assert span.__exit__(ValueError, ValueError("x"), None) is False
+    assert span.status is Status.ERROR
+    assert not current_span().is_recording
+    for arguments in ((1,), (1, 2), (1, 2, 3, 4)):
+        with pytest.raises(TypeError):
+            span.__exit__(*arguments)
+    with pytest.raises(TypeError):
+        span.__exit__(None, None, traceback=None)  # type: ignore[call-arg]
 
 
 def test_without_a_block_a_span_is_not_current(tracer: Recorder) -> None:
