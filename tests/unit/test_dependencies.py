@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -30,3 +32,11 @@ def test_each_dependency_has_its_reason_on_record() -> None:
 def test_the_core_has_no_dependency() -> None:
     """Nothing is installed along with clew unless an extra is asked for."""
     assert PROJECT["project"]["dependencies"] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/clew").rglob("*.py")), ids=lambda path: path.stem)
+def test_patterns_mean_the_same_to_debians_python(path: Path) -> None:
+    """No group is repeated possessively: CPython before 3.11.5 gets that wrong (gh-106052); Debian 12 has 3.11.2."""
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if re.search(r"\br?b?[rf]?['\"].*\)[*+?]\+", line):
+            pytest.fail(f"{path.name}:{number}: {line.strip()}")

@@ -25,8 +25,9 @@ __all__ = ["JsonReader"]
 # What may stand around an object on its line: also the punctuation of an array of objects.
 _AROUND = b" \t\r,[]"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Up to and with the next byte that counts: a bracket, or a quotation mark that is not closed on this line.
-_STEP = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]"])')
+# Up to and with the next byte that counts: a bracket, or a quotation mark that is not closed on this line. To the end
+# if there is none, so that it never goes back into a string.
+_STEP = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*"[^"{}\[\]]*+)*([{}\[\]"]|\Z)')
 # How an object of the formats that are read begins.
 _STARTS = (b'{"resourceSpans"', b'{"TraceID"')
 
@@ -255,9 +256,9 @@ def _count_brackets(text: bytes, start: int, depth: int) -> tuple[int, int]:
     Returns: where the object or the line ends, and how many are open there; 0 at the end of the object.
     Raises: ValueError, if a string does not end on its line, which JSON forbids.
     """
-    while step := _STEP.match(text, start):  # not search: it must not start within a string
+    # Not search: it must not start within a string.
+    while (step := _STEP.match(text, start)) and (bracket := step[1]):
         start = step.end()
-        bracket = step[1]
         if bracket in b"{[":
             depth += 1
         elif bracket in b"}]":

@@ -36,8 +36,9 @@ _HEAD_BEGUN = re.compile(rb"[0-9]{3}[-+ ]|[0-9]{0,3}\Z")
 # What would end a command early, or would be cut off by tor's C strings.
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 _ARGUMENT = re.compile(r'[!#-~][!-~]*|"(?:[^"\\\r\n\0]|\\[^\r\n\0])*"')
-_WORD = re.compile(r'(?:[^ "]|"(?:[^"\\]|\\.)*+")++', re.DOTALL)
-_BALANCED = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+_WORD = re.compile(rf'(?:[^ "]++|{_QUOTED})+', re.DOTALL)
+_BALANCED = re.compile(rf'[^"]*+(?:{_QUOTED}[^"]*+)*', re.DOTALL)
 _ESCAPE = re.compile(rb"\\([0-3]?[0-7]{1,2}|[^0-7])", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
