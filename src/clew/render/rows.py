@@ -209,13 +209,17 @@ class Rows:
 
 
 def short_attributes(attributes: Attributes, room: int) -> str:
-    """As many attributes as fit whole into a number of columns, with a blank more in front of the first."""
+    """As many attributes as fit whole into a number of columns, with a blank more in front of the first.
+
+    Of a key its last part: what stands before it says what kind of thing this is, and so does the span's name.
+    """
     text = ""
     for key, value in attributes.items():
         is_long = isinstance(value, (str, bytes, tuple, Mapping)) and len(value) > _VALUE_COLUMNS
-        if key == "error.type" or is_long:  # the former is told as the reason
+        # error.type is told as the reason, and what clew says of its own records is for those who want details.
+        if key == "error.type" or key.startswith("clew.") or is_long:
             continue
-        word = f"{'' if text else ' '} {escape(key)}={_short(value)}"
+        word = f"{'' if text else ' '} {escape(key.rpartition('.')[2])}={_short(value)}"
         if len(word) <= room and cell_len(word) <= room:
             text += word
             room -= cell_len(word)
