@@ -252,11 +252,11 @@ class CircuitSpans:
         attributes: dict[str, object] = {
             "tor.hop.index": hop.number,
             "tor.hop.role": role_of(hop.number, last, circuit.purpose, circuit.build_flags),
-            "tor.circuit.id": circuit.id,
         }
         if hop.relay is not None:
-            attributes["tor.relay.fingerprint"] = hop.relay.fingerprint or None
             attributes["tor.relay.nickname"] = hop.relay.nickname or None
+            attributes["tor.relay.fingerprint"] = hop.relay.fingerprint or None
+        attributes["tor.circuit.id"] = circuit.id
         if failure is not None:
             attributes["error.type"] = _error_type(failure)
             attributes["tor.circuit.reason"] = failure.reason

@@ -76,21 +76,21 @@ def test_a_built_circuit() -> None:
             tor.circuit.extend  30.0 ms
               - tor.hop.index = 1
               - tor.hop.role = "guard"
-              - tor.circuit.id = "7"
-              - tor.relay.fingerprint = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
               - tor.relay.nickname = "anna"
+              - tor.relay.fingerprint = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+              - tor.circuit.id = "7"
             tor.circuit.extend  50.0 ms
               - tor.hop.index = 2
               - tor.hop.role = "middle"
-              - tor.circuit.id = "7"
-              - tor.relay.fingerprint = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
               - tor.relay.nickname = "bert"
+              - tor.relay.fingerprint = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
+              - tor.circuit.id = "7"
             tor.circuit.extend  120 ms
               - tor.hop.index = 3
               - tor.hop.role = "exit"
-              - tor.circuit.id = "7"
-              - tor.relay.fingerprint = "CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC"
               - tor.relay.nickname = "carl"
+              - tor.relay.fingerprint = "CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC"
+              - tor.circuit.id = "7"
         """)
 
 
