@@ -48,6 +48,23 @@ def test_500_forks_while_batches_are_exported(run: Run, path: Path, names: Names
     assert found == Counter({f"child {number}": 3 for number in range(500)})
 
 
+def test_the_worker_imports_nothing(run: Run, path: Path) -> None:
+    """Scenario 1: a child that is forked while a thread imports a module has half of it; so no delivery needs one."""
+    run(
+        """
+        exporters = FileExporter(sys.argv[1]), FileExporter(sys.argv[2], pretty=True), MemoryExporter()
+        tracer = Tracer("test", MultiExporter(*exporters), resource={"text": "\\n"})
+        loaded = set(sys.modules)
+        make(tracer, 3)
+        assert tracer.flush(20)
+        assert len(exporters[2].records) == 3
+        assert set(sys.modules) == loaded, set(sys.modules) - loaded
+        """,
+        path,
+        path.with_suffix(".txt"),
+    )
+
+
 def test_a_fork_while_the_exporter_hangs(run: Run) -> None:
     """Scenarios 1 and 2: the child has its own worker, ledger and locks, and waits for nothing of its parent's."""
     run(

@@ -79,9 +79,11 @@ class Batch:
         return f"<Batch of {self.count} spans, {len(self.spans)} bytes, service {self.resource.service_name!r}>"
 
 
+# RFC 8259, section 7. Not by way of `json`: the worker may be importing that just when another thread forks, and then
+# the child has half of it, for ever.
+_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x20)} | {ord('"'): '\\"', ord("\\"): "\\\\"}
+
+
 def _quoted(text: str) -> bytes:
     """A JSON string."""
-    # Here and not above: `import clew` is to be quick, and a batch has two of them.
-    import json
-
-    return encode_text(json.dumps(text, ensure_ascii=False))
+    return b'"' + encode_text(text.translate(_ESCAPES)) + b'"'
