@@ -75,21 +75,21 @@ def test_a_built_circuit() -> None:
             - tor.circuit.hops = 3
             tor.circuit.extend  30.0 ms
               - tor.hop.index = 1
-              - tor.hop.role = "guard"
               - tor.relay.nickname = "anna"
               - tor.relay.fingerprint = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+              - tor.hop.role = "guard"
               - tor.circuit.id = "7"
             tor.circuit.extend  50.0 ms
               - tor.hop.index = 2
-              - tor.hop.role = "middle"
               - tor.relay.nickname = "bert"
               - tor.relay.fingerprint = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
+              - tor.hop.role = "middle"
               - tor.circuit.id = "7"
             tor.circuit.extend  120 ms
               - tor.hop.index = 3
-              - tor.hop.role = "exit"
               - tor.relay.nickname = "carl"
               - tor.relay.fingerprint = "CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC"
+              - tor.hop.role = "exit"
               - tor.circuit.id = "7"
         """)
 
