@@ -79,9 +79,7 @@ def parse_event(reply: Reply, time_ns: int) -> Event:
 # --- what all of them share -----------------------------------------------------------------------------------------
 
 # A quoted value that is never closed takes the rest of the line with it.
-_SECRET_FIELD = re.compile(
-    r'SOCKS_(?:USERNAME|PASSWORD)=(?:"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\\?\Z)|[^ ]*) ?', re.DOTALL
-)
+_SECRET_FIELD = re.compile(r'SOCKS_(?:USERNAME|PASSWORD)=(?:"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\\?\Z)|[^ ]*) ?', re.DOTALL)
 _LONG_NAME = re.compile(r"\$([0-9A-Fa-f]{40})(?:[~=](.*))?", re.DOTALL)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
