@@ -13,8 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# The machine's speed is nobody's bug: no deadlines. CI draws the same examples each time; elsewhere they vary.
-hypothesis.settings.register_profile("clew", deadline=None, derandomize=bool(os.environ.get("CI")))
+# The machine's speed is nobody's bug: no deadlines. CI draws many examples, the same each time; elsewhere a few, which vary.
+in_ci = bool(os.environ.get("CI"))
+hypothesis.settings.register_profile("clew", deadline=None, derandomize=in_ci, max_examples=100 if in_ci else 25)
 hypothesis.settings.load_profile("clew")
 
 # Debian puts tor where the PATH of a user may not lead.
