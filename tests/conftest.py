@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# The machine's speed is nobody's bug: no deadlines. CI draws many examples, the same each time; elsewhere a few, which vary.
+# The machine's speed is nobody's bug: no deadlines. CI draws many examples, the same each time; elsewhere they vary.
 in_ci = bool(os.environ.get("CI"))
 hypothesis.settings.register_profile("clew", deadline=None, derandomize=in_ci, max_examples=100 if in_ci else 25)
 hypothesis.settings.load_profile("clew")
