@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from clew.tor.events import Event
+    from clew.tor.lab_config import Seat
 
 pytestmark = pytest.mark.tor
 
@@ -333,6 +334,30 @@ def test_a_consensus_that_is_damaged(directory: Path) -> None:
         assert end.status == "BUILT"
     finally:
         lab.down()
+
+
+def test_an_authority_that_was_late(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relays publish their descriptors once, at their start: an authority that missed it gets them all the same."""
+    start = Network._start
+    late: list[Seat] = []
+
+    def start_late(network: Network, seats: Sequence[Seat], *rest: Any) -> None:
+        if any(seat.name == "auth3" for seat in seats) and not late:
+            late.extend(seat for seat in seats if seat.name == "auth3")
+            start(network, [seat for seat in seats if seat not in late], *rest)
+            return
+        start(network, seats, *rest)
+        if "auth3" not in network.nodes:
+            everybody = {*NAMES} - {"auth3", "client"}
+            wait_until(lambda: all(network._descriptors(seat) >= everybody for seat in network._authorities[:2]))
+            start(network, late, *rest)
+
+    monkeypatch.setattr(Network, "_start", start_late)
+    (directory / "nodes" / "client" / "cached-microdesc-consensus").unlink()  # without which a vote is held
+    with Lab(directory) as lab:
+        assert late
+        (end,) = build(lab, [[relays(lab, role)[0] for role in (Role.GUARD, Role.MIDDLE, Role.EXIT)]])
+        assert end.status == "BUILT"
 
 
 def test_labs_side_by_side(lab: Lab, directory: Path) -> None:

@@ -422,6 +422,9 @@ def _authority_lines(layout: Layout, seat: Seat, directory: Path) -> list[str]:
         "TestingDirAuthVoteHSDir *",
         "TestingMinExitFlagThreshold 0",
         f"V3BandwidthsFile {_quoted(bandwidth_file(directory))}",
+        # Relays run until they say otherwise. The authorities' own tests would find the latest ones too late for the
+        # first vote, and would take a node that was stopped out of the consensus.
+        "AuthDirTestReachability 0",
         # Several relays have one address here.
         "AuthDirMaxServersPerAddr 0",
     ]

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["LabProgress", "Network", "Reporter"]
 
 # Far more than a busy machine needs; then something is wrong, and the error says what was waited for.
-_READY_SECONDS = 180.0
+_READY_SECONDS = 90.0
 _POLL_SECONDS = 0.05
+# A relay publishes within the second after its start. If an authority missed that, it would wait for hours.
+_PUBLISH_SECONDS = 8.0
 # From the call for a vote to the consensus: for the progress.
 _VOTE_SECONDS = 6.0
 # A vote that has not given a complete consensus by then is held again.
@@ -229,9 +231,11 @@ class Network:
         """Start the relays with nothing but their keys, and have them vote."""
         for seat in self._layout.seats:
             _clear_caches(self._home(seat))
-        self._start(self._relays, report, 0.25, 0.35)
         authorities = self._authorities
-        self._wait("publishing descriptors", authorities, report, 0.35, 0.4, self._share(self._has_descriptors))
+        # First, because a relay publishes its descriptor once: who does not listen yet misses it.
+        self._start(authorities, report, 0.25, 0.3)
+        self._start([seat for seat in self._relays if seat not in authorities], report, 0.3, 0.35)
+        self._wait("publishing descriptors", authorities, report, 0.35, 0.4, self._publish())
         has_consensus = self._share(self._has_consensus)
         deadline = 0.0
 
@@ -244,6 +248,21 @@ class Network:
 
         self._wait("voting on a consensus", authorities, report, 0.4, 0.75, vote, expected=_VOTE_SECONDS)
         self._wait_served(self._relays, report)
+
+    def _publish(self) -> Callable[[Sequence[Seat]], float]:
+        """Ask what share of the relays all authorities know. Relays that are not known in time are started again."""
+        due = time.monotonic() + _PUBLISH_SECONDS
+
+        def ask(seats: Sequence[Seat]) -> float:
+            nonlocal due
+            known = set.intersection(*(self._descriptors(seat) for seat in seats))
+            missing = [relay for relay in self._relays if relay.name not in known]
+            if missing and time.monotonic() > due:
+                self._start(missing, Reporter(), 0, 0)
+                due = time.monotonic() + _PUBLISH_SECONDS
+            return 1 - len(missing) / len(self._relays)
+
+        return ask
 
     def _start_client(self, report: Reporter) -> None:
         clients = self._layout.of_role(Role.CLIENT)
@@ -334,11 +353,10 @@ class Network:
 
     # --- what nodes know ---------------------------------------------------------------------------------------------
 
-    def _has_descriptors(self, seat: Seat) -> bool:
-        """True if an authority has the descriptors of all relays (dir-spec 2.1.1: "router" begins one)."""
+    def _descriptors(self, seat: Seat) -> set[str]:
+        """The names of the relays whose descriptors an authority has (dir-spec 2.1.1: "router" begins one)."""
         lines = self._nodes[seat.name].ask("desc/all-recent").get("desc/all-recent", "").split("\n")
-        names = {line.split(" ")[1] for line in lines if line.startswith("router ")}
-        return all(relay.name in names for relay in self._relays)
+        return {line.split(" ")[1] for line in lines if line.startswith("router ")}
 
     def _has_consensus(self, seat: Seat) -> bool:
         """True if a node has a consensus in which all relays run where they are, with the flags of their roles."""
