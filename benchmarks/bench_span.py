@@ -3,10 +3,11 @@
 `python benchmarks/bench_span.py` prints the table and writes benchmarks/results/bench_span.json; `--quick` runs
 everything once with few spans, to see that it works.
 
-Every figure comes from short runs in processes of their own, the contenders in turn, round after round: whatever
-else the machine does falls on all of them. A figure is the median of the rounds, a ratio the median of the ratios
-within a round. Times are CPU of the whole process, exporter threads included, until the last span is encoded and
-handed over; the JSON file has wall-clock times too. What each contender does: span_contenders.py.
+Every figure comes from short runs in processes of their own, the contenders in turn, round after round, and each
+block of spans has a block of the floor right before it in the same process: whatever else the machine does falls on
+both. Times are therefore compared in floors; a figure is the median of the rounds. Times are CPU of the whole
+process, exporter threads included, until the last span is encoded and handed over; the JSON file has wall-clock times
+too. What each contender does: span_contenders.py.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
@@ -30,17 +31,17 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "bench_span.json"
 
-CONTENDERS = {"floor": "floor", "clew": "clew", "otel": "OpenTelemetry", "fastotel": "fastotel"}
+CONTENDERS = {"clew": "clew", "otel": "OpenTelemetry", "fastotel": "fastotel"}
 PEERS = ("otel", "fastotel")
 IMPORTS = {
     "clew": "import clew",
     "otel": "import opentelemetry.sdk.trace.export, opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "fastotel": "import opentelemetry.sdk.trace, fastotel",
 }
-# How many spans a block has: about 20 ms for the quick ones, 0.1 s for the others.
-SPANS = {"floor": 200_000, "clew": 100_000, "otel": 4_000, "fastotel": 4_000}
+# How many spans a block has: about 10 ms for clew, 50 for the others.
+SPANS = {"clew": 20_000, "otel": 1_000, "fastotel": 1_000}
 QUEUED_SPANS = 40_000
-BLOCKS = 5
+BLOCKS = 15
 
 ROWS = {
     "root": "not sampled: the root, made current",
@@ -72,8 +73,10 @@ BARS = (
     Bar("modules", 0, ""),
 )
 
-# row -> contender -> one figure a round
-Figures = dict[str, dict[str, list[float]]]
+TIMED = ("root", "below", "empty", "typical")
+
+# row -> contender -> what was measured of it, once a round: "value", and for times "wall", "floor" and "floors"
+Figures = dict[str, dict[str, list[dict[str, float]]]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,10 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
     contenders = [name for name in CONTENDERS if available(name)]
     sinks = Sinks()
     try:
-        figures, wall = measure(contenders, options.rounds, sinks, quick=options.quick)
+        figures = measure(contenders, options.rounds, sinks, quick=options.quick)
     finally:
         sinks.close()
-    summary = summarise(figures, wall)
+    summary = summarise(figures)
     print_table(summary, options.rounds, quick=options.quick)
     if options.json is not None:
         report = {
@@ -165,35 +168,31 @@ class _Taking(BaseHTTPRequestHandler):
         return None
 
 
-def measure(contenders: list[str], rounds: int, sinks: Sinks, *, quick: bool) -> tuple[Figures, Figures]:
-    """Everything, round by round; returns the figures and, for the rows of time, the wall-clock ones."""
+def measure(contenders: list[str], rounds: int, sinks: Sinks, *, quick: bool) -> Figures:
+    """Everything, round by round."""
     figures: Figures = {row: {name: [] for name in contenders} for row in ROWS}
-    wall: Figures = {row: {name: [] for name in contenders} for row in ("root", "below", "empty", "typical")}
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
         # Who comes first changes from round to round.
         turn = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
-        for row in wall:
+        for row in TIMED:
             for name in turn:
-                count = SPANS[name] // (50 if quick else 1)
-                result = run_contender(name, row, count, sinks)
-                figures[row][name].append(result["cpu_ns"])
-                wall[row][name].append(result["wall_ns"])
+                count = SPANS[name] // (10 if quick else 1)
+                figures[row][name].append(run_contender(name, row, count, 2 if quick else BLOCKS, sinks))
         for name in turn:
-            if name != "floor":
-                result = run_contender(name, "queued", QUEUED_SPANS // (20 if quick else 1), sinks)
-                figures["queued"][name].append(result["bytes"])
-                # One start of an interpreter is short and its time uneven: several in each round.
-                for _ in range(1 if quick else 5):
-                    figures["import"][name].append(import_ms(IMPORTS[name]))
-                figures["modules"][name].append(third_party_modules(IMPORTS[name]))
+            count = QUEUED_SPANS // (20 if quick else 1)
+            figures["queued"][name].append(run_contender(name, "queued", count, 1, sinks))
+            # One start of an interpreter is short and its time uneven: several in each round.
+            for _ in range(1 if quick else 5):
+                figures["import"][name].append({"value": import_ms(IMPORTS[name])})
+            figures["modules"][name].append({"value": third_party_modules(IMPORTS[name])})
     progress("")
-    return figures, wall
+    return figures
 
 
-def run_contender(contender: str, row: str, count: int, sinks: Sinks) -> dict[str, float]:
+def run_contender(contender: str, row: str, count: int, blocks: int, sinks: Sinks) -> dict[str, float]:
     script = str(HERE / "span_contenders.py")
-    command = [sys.executable, script, contender, row, str(count), str(BLOCKS), sinks.url(row)]
+    command = [sys.executable, script, contender, row, str(count), str(blocks), sinks.url(row)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         raise SystemExit(f"{contender}, {row}: {done.stderr.strip() or f'exit status {done.returncode}'}")
@@ -202,16 +201,17 @@ def run_contender(contender: str, row: str, count: int, sinks: Sinks) -> dict[st
 
 
 def import_ms(statement: str) -> float:
-    """Milliseconds by which the statement prolongs an interpreter that does nothing else, its bytecode being cached."""
+    """Milliseconds of CPU that the statement adds to an interpreter that does nothing else; its bytecode is cached."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-    def wall_ms(code: str) -> float:
-        start = time.perf_counter()
+    def cpu_ms(code: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-        return (time.perf_counter() - start) * 1e3
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
 
-    wall_ms(statement)  # fills the caches
-    return -wall_ms("pass") + wall_ms(statement)
+    cpu_ms(statement)  # fills the caches
+    return -cpu_ms("pass") + cpu_ms(statement)
 
 
 def third_party_modules(statement: str) -> int:
@@ -233,58 +233,50 @@ def progress(text: str) -> None:
 # --- what comes of it -----------------------------------------------------------------------------------------------
 
 
-def summarise(figures: Figures, wall: Figures) -> dict[str, Any]:
+def summarise(figures: Figures) -> dict[str, Any]:
+    """Medians, ratios and bars."""
     rows = []
-    for row, of_row in figures.items():
-        by_contender = {name: values for name, values in of_row.items() if values}
-        peers = [name for name in PEERS if name in by_contender]
-        entry: dict[str, Any] = {
-            "row": row,
-            "what": ROWS[row],
-            "unit": UNITS.get(row, "ns"),
-            "median": {name: round(statistics.median(values), 2) for name, values in by_contender.items()},
-            "times_clew": {name: ratio(by_contender[name], by_contender["clew"]) for name in peers},
+    for row, by_contender in figures.items():
+        entry: dict[str, Any] = {"row": row, "what": ROWS[row], "unit": UNITS.get(row, "ns")}
+        for measure in by_contender["clew"][0]:
+            entry[measure] = {name: median(taken, measure) for name, taken in by_contender.items()}
+        # Times are compared by their floors, which were measured beside them.
+        measure = "floors" if row in TIMED else "value"
+        entry["times_clew"] = {
+            name: round(entry[measure][name] / entry[measure]["clew"], 1)
+            for name in by_contender
+            if name != "clew" and entry[measure]["clew"]
         }
-        if row in wall:
-            entry["floors"] = {name: ratio(values, by_contender["floor"]) for name, values in by_contender.items()}
-            entry["wall_median"] = {name: round(statistics.median(values), 2) for name, values in wall[row].items()}
-        entry["rounds"] = {name: [round(value, 2) for value in values] for name, values in by_contender.items()}
+        entry["rounds"] = {name: [round(each[measure], 2) for each in taken] for name, taken in by_contender.items()}
         rows.append(entry)
     bars = []
     for bar in BARS:
         entry = next(entry for entry in rows if entry["row"] == bar.row)
-        measured = entry["floors"]["clew"] if bar.unit == "floors" else entry["median"]["clew"]
+        measured = entry["floors" if bar.unit == "floors" else "value"]["clew"]
         bars.append({**bar._asdict(), "what": ROWS[bar.row], "measured": measured, "met": measured <= bar.limit})
     return {"rows": rows, "bars": bars}
 
 
-def ratio(values: list[float], to: list[float]) -> float | None:
-    """The median of the ratios within each round; None where there is nothing to divide by."""
-    if not all(to):
-        return None
-    return round(statistics.median(value / other for value, other in zip(values, to, strict=True)), 2)
+def median(taken: list[dict[str, float]], measure: str) -> float:
+    return round(statistics.median(each[measure] for each in taken), 2)
 
 
 def print_table(summary: dict[str, Any], rounds: int, *, quick: bool) -> None:
     if quick:
         print("A quick run: it shows that the benchmark works; its figures mean nothing.\n")
     print(f"CPU of the whole process per span, until encoded and handed over; medians of {rounds} rounds, interleaved")
-    names = list(summary["rows"][0]["median"])
-    print(f"{'':40}" + "".join(f"{CONTENDERS[name]:>24}" for name in names))
+    names = list(summary["rows"][0]["value"])
+    print(f"{'':40}{'floor':>8}" + "".join(f"{CONTENDERS[name]:>24}" for name in names))
     for entry in summary["rows"]:
+        floor = quantity(entry["floor"]["clew"], "ns") if "floor" in entry else ""
         cells = []
         for name in names:
-            value = entry["median"].get(name)
-            if value is None:
-                cells.append("")
-                continue
-            against = ""
-            if name == "clew" and "floors" in entry:
-                against = f" ({entry['floors']['clew']:.2f} floors)"
-            elif entry["times_clew"].get(name) is not None:
-                against = f" ({entry['times_clew'][name]:.0f} x clew)"
-            cells.append(quantity(value, entry["unit"]) + against)
-        print(f"{entry['what']:40}" + "".join(f"{cell:>24}" for cell in cells))
+            if name == "clew":
+                against = f" ({entry['floors']['clew']:.2f} floors)" if "floors" in entry else ""
+            else:
+                against = f" ({entry['times_clew'][name]:.0f} x clew)" if name in entry["times_clew"] else ""
+            cells.append(quantity(entry["value"][name], entry["unit"]) + against)
+        print(f"{entry['what']:40}{floor:>8}" + "".join(f"{cell:>24}" for cell in cells))
     print("\nbars")
     for bar in summary["bars"]:
         limit, measured = (f"{bar[key]:g} {bar['unit']}".strip() for key in ("limit", "measured"))

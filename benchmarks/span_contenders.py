@@ -1,7 +1,7 @@
 """What bench_span.py measures, one contender and one row in a process of its own.
 
-`python benchmarks/span_contenders.py CONTENDER ROW COUNT BLOCKS [SINK]` prints a JSON object. The contenders run the
-same loop: nothing is subtracted from any of them, so that the cost of the loop is in every figure alike.
+`python benchmarks/span_contenders.py CONTENDER ROW COUNT BLOCKS [SINK]` prints a JSON object. The contenders and the
+floor run the same loop: nothing is subtracted from any of them, so that the cost of the loop is in every figure alike.
 
 The span is the one of a circuit that is being built: a name, three attributes, and an event with one. "Encoded"
 means OTLP protobuf. clew encodes at `end()`; the OpenTelemetry SDK in the exporter, on the thread of its batch
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NAME = "build-circuit"
 NOT_SAMPLED = ("root", "below")  # the rows in which nothing is recorded
 BATCH = 512
+FLOORS = 20_000  # of a block
 
 
 class Prepared(NamedTuple):
@@ -61,15 +62,11 @@ class Nothing:
         pass
 
 
-def prepare_floor(_row: str, _count: int, _sink: str) -> Prepared:
+def floor_loop(count: int) -> None:
     nothing = Nothing()
-
-    def loop(count: int) -> None:
-        for _ in repeat(None, count):
-            with nothing:
-                pass
-
-    return Prepared(loop, lambda: None, lambda: None)
+    for _ in repeat(None, count):
+        with nothing:
+            pass
 
 
 # --- clew -----------------------------------------------------------------------------------------------------------
@@ -196,27 +193,38 @@ def prepare_fastotel(row: str, count: int, sink: str) -> Prepared:
 
 # --- measuring ------------------------------------------------------------------------------------------------------
 
-CONTENDERS = {"floor": prepare_floor, "clew": prepare_clew, "otel": prepare_otel, "fastotel": prepare_fastotel}
+CONTENDERS = {"clew": prepare_clew, "otel": prepare_otel, "fastotel": prepare_fastotel}
 
 
 def measure_time(contender: str, row: str, count: int, blocks: int, sink: str) -> dict[str, float]:
-    """CPU (all threads of the process) and wall-clock nanoseconds per span: the median of some blocks of spans."""
+    """Nanoseconds per span, of CPU (all threads of the process) and of wall clock, and how many floors that is.
+
+    Medians of some blocks of spans, each with a block of the floor right before it: what disturbs the one disturbs the
+    other.
+    """
     prepared = CONTENDERS[contender](row, count, sink)
-    prepared.loop(max(count // 10, 1))
+    floor_loop(FLOORS)
+    prepared.loop(count)
     prepared.flush()
-    cpu_ns, wall_ns = [], []
+    samples = []
     for _ in range(blocks):
         gc.collect()
-        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
-        prepared.loop(count)
-        prepared.flush()
-        cpu_ns.append((time.process_time_ns() - cpu) / count)
-        wall_ns.append((time.perf_counter_ns() - wall) / count)
-    made = max(count // 10, 1) + blocks * count
+        floor = _cpu_ns(lambda: floor_loop(FLOORS)) / FLOORS
+        wall = time.perf_counter_ns()
+        cpu = _cpu_ns(lambda: (prepared.loop(count), prepared.flush())) / count
+        samples.append((cpu, (time.perf_counter_ns() - wall) / count, floor, cpu / floor))
     delivered = prepared.delivered()
+    made = (blocks + 1) * count
     if delivered is not None and row not in NOT_SAMPLED and delivered != made:
         raise RuntimeError(f"{contender} delivered {delivered} of {made} spans: its figures would mean nothing")
-    return {"cpu_ns": statistics.median(cpu_ns), "wall_ns": statistics.median(wall_ns)}
+    medians = map(statistics.median, zip(*samples, strict=True))
+    return dict(zip(("value", "wall", "floor", "floors"), medians, strict=True))
+
+
+def _cpu_ns(work: Callable[[], object]) -> int:
+    start = time.process_time_ns()
+    work()
+    return time.process_time_ns() - start
 
 
 def measure_memory(contender: str, count: int, sink: str) -> dict[str, float]:
@@ -228,7 +236,7 @@ def measure_memory(contender: str, count: int, sink: str) -> dict[str, float]:
     before = _resident_bytes()
     prepared.loop(count)
     gc.collect()
-    return {"bytes": (_resident_bytes() - before) / count}
+    return {"value": (_resident_bytes() - before) / count}
 
 
 def _resident_bytes() -> int:
