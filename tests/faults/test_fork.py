@@ -223,12 +223,19 @@ def test_a_fork_that_python_does_not_see(run: Run, path: Path, names: Names) -> 
         import ctypes
         tracer = Tracer("test", FileExporter(sys.argv[1]))
         make(tracer, 2, "parent")
+        # As uWSGI does: without AfterFork_Child the interpreter's own locks would be the parent's. From 3.13 on it ends
+        # the process unless BeforeFork was called too.
+        announced = sys.version_info >= (3, 13)
+        if announced:
+            ctypes.pythonapi.PyOS_BeforeFork()
         pid = ctypes.PyDLL(None).fork()
         if pid == 0:
-            ctypes.pythonapi.PyOS_AfterFork_Child()  # as uWSGI does: the interpreter's own locks would be the parent's
+            ctypes.pythonapi.PyOS_AfterFork_Child()
             make(tracer, 3, "child")
             assert tracer.flush(20)
             os._exit(0)
+        if announced:
+            ctypes.pythonapi.PyOS_AfterFork_Parent()
         join(pid)
         """,
         path,
