@@ -51,3 +51,13 @@ def test_a_quick_run_of_the_control_port() -> None:
         *["lag"] * 8,
     ]
     assert sorted((BENCH / "results").glob("*")) == before
+
+
+def test_the_readme_says_what_was_recorded() -> None:
+    """The table of costs in README.md is that of the recorded run."""
+    readme = (ROOT / "README.md").read_text()
+    for entry in json.loads((BENCH / "results/bench_span.json").read_text())["rows"]:
+        if "floors" in entry:
+            clew, times = entry["value"]["clew"] / 1000, entry["times_clew"]
+            row = f"| {entry['what']} | {clew:.2f} µs | {entry['floors']['clew']:.1f} |"
+            assert f"{row} {times['otel']:.0f} x | {times['fastotel']:.0f} x |" in readme
