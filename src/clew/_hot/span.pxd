@@ -1,5 +1,4 @@
 cimport cython
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from clew._hot.buffer cimport Buffer
@@ -61,7 +60,6 @@ cdef class Span:
     cdef void encode(self, Buffer* buffer) noexcept
 
 
-cdef object call_span(object span, PyObject** arguments, size_t count, PyObject* names)
 cdef Span get_current()
 cdef Span as_span(object parent)
 cdef int64_t read_given(object clock, bint wall, Queue queue) noexcept

@@ -113,6 +113,9 @@ cdef class Span:
     def __init__(self):
         raise TypeError("spans are made by Tracer.start_span()")
 
+    def __cinit__(self):
+        self.vectorcall = <void*> call_span
+
     def __dealloc__(self):
         global displaced_spans
         displaced_spans -= self.displaced
@@ -600,7 +603,6 @@ def remote_span(context) -> Span:
     Raises: ValueError, if its ids are not hex digits.
     """
     cdef Span span = Span.__new__(Span)
-    span.vectorcall = <void*> call_span
     trace, id = int(context.trace_id, 16), int(context.span_id, 16)
     if trace < 0 or id < 0 or trace >> 128 or id >> 64:
         raise ValueError(f"a trace id has 32 hex digits and a span id 16: {context.trace_id!r}, {context.span_id!r}")

@@ -8,7 +8,7 @@ from clew._hot.ids cimport PARENT_KNOWN, PARENT_REMOTE, RANDOM, SAMPLED, random_
 from clew._hot.queue cimport OpenSpan, Queue
 from clew._hot.samplers cimport NativeSampler
 from clew._hot.span cimport (
-    KINDS, NO_TEXT, RECORDING, SILENT, Span, as_span, call_span, finish_open, get_current, read_given,
+    KINDS, NO_TEXT, RECORDING, SILENT, Span, as_span, finish_open, get_current, read_given,
 )
 from clew._hot.values cimport exact_text
 
@@ -76,7 +76,6 @@ cdef class TracerCore:
         cdef Span above
         cdef Queue queue = self.queue
         cdef bint sampled, begins_here
-        span.vectorcall = <void*> call_span
         queue.check_process()
         if parent is _CURRENT:
             above = get_current()
