@@ -18,7 +18,7 @@ from clew.testing import capture_spans
 from clew.tor.control import ControlClient
 from clew.tor.events import CircuitEvent, Event
 from clew.tor.manager import CircuitManager
-from clew.tor.mapper import CircuitMapper
+from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.privacy import Privacy
 
 if TYPE_CHECKING:

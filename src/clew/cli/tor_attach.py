@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from clew.errors import ClewError, ConfigurationError, ControlConnectionError, TorError
 from clew.exporters import FileExporter
 from clew.pretty import escape
+from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.control import ControlClient
-from clew.tor.mapper import CircuitMapper
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tracer import Tracer
 

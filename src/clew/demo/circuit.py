@@ -16,7 +16,7 @@ from clew.tor.control import ControlClient
 from clew.tor.events import Relay
 from clew.tor.lab import Lab
 from clew.tor.manager import CircuitManager
-from clew.tor.mapper import CircuitMapper, Claim
+from clew.tor.circuit_mapper import CircuitMapper, Claim
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tor.simulation import RESOURCE, simulate_circuit
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from clew.model import Attributes
     from clew.tor.consensus import RelayStatus
     from clew.tor.lab import LabProgress
-    from clew.tor.mapper import Outcome
+    from clew.tor.circuit_mapper import Outcome
 
 __all__ = ["run"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from clew.errors import CircuitError, ConfigurationError, ControlReplyError, TorError
 from clew.model import Status
+from clew.tor.circuit_mapper import CircuitMapper, Claim, Outcome
 from clew.tor.circuits import Trigger
 from clew.tor.events import Relay
-from clew.tor.mapper import CircuitMapper, Claim, Outcome
 from clew.tor.privacy import Privacy, PrivacyFilter
 
 if TYPE_CHECKING:

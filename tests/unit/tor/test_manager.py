@@ -14,9 +14,9 @@ from clew import NeverSample
 from clew.errors import CircuitError, ConfigurationError, ControlConnectionError, ControlReplyError, TorError
 from clew.model import Status
 from clew.testing import CapturedSpans, capture_spans
+from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.events import CircuitEvent, Event, Relay
 from clew.tor.manager import Circuit, CircuitManager
-from clew.tor.mapper import CircuitMapper
 from clew.tor.privacy import Privacy
 from clew.tor.simulation import simulate_circuit
 

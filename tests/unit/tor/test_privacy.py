@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from clew._hot import Queue, TracerCore
 from clew.errors import ConfigurationError
+from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.circuits import CHANGES, STATUSES
 from clew.tor.events import CircuitEvent, CircuitMinorEvent, Relay
-from clew.tor.mapper import CircuitMapper
 from clew.tor.privacy import ATTRIBUTES, RULES, Content, Privacy, PrivacyFilter, Rule, parse_privacy
 
 FINGERPRINT = "0011223344556677889900112233445566778899"

@@ -13,9 +13,9 @@ from clew import NeverSample, limits
 from clew.errors import ConfigurationError
 from clew.pretty import format_tree
 from clew.testing import CapturedSpans, capture_spans
+from clew.tor.circuit_mapper import CircuitMapper, Claim, Outcome
 from clew.tor.circuits import Trigger
 from clew.tor.events import BuildTimeoutEvent, CircuitEvent, CircuitMinorEvent, Relay
-from clew.tor.mapper import CircuitMapper, Claim, Outcome
 from clew.tor.privacy import Privacy
 from clew.tor.simulation import simulate_circuit
 
