@@ -13,7 +13,7 @@ import time
 from collections import deque
 from itertools import count
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from clew import limits
 from clew.tor.circuit_spans import AnyCircuitEvent, Circuit, CircuitSpans
@@ -22,16 +22,17 @@ from clew.tor.events import CircuitEvent, CircuitMinorEvent
 from clew.tor.privacy import Privacy, PrivacyFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from clew._hot import Span, TracerCore
+    from clew.model import SpanContext
     from clew.tor.events import Event, Relay
 
-__all__ = ["CircuitMapper", "Claim", "MapperCounts", "Outcome"]
+__all__ = ["CircuitCounts", "CircuitMapper", "CircuitObserver", "Claim", "Outcome"]
 
 
-class MapperCounts(NamedTuple):
-    """What a mapper has seen so far."""
+class CircuitCounts(NamedTuple):
+    """What a mapper has seen of circuits so far."""
 
     events: int  # CIRC and CIRC_MINOR
     unknown: int  # of them: with a status that is not in the table
@@ -67,6 +68,20 @@ class Claim(NamedTuple):
     extend_time_ns: int | None = None  # for a circuit that was there before: when it was asked to be extended
 
 
+class CircuitObserver(Protocol):
+    """Who needs to know what circuits do, and whose builds they are. Called under the mapper's lock."""
+
+    def circuit_changed(self, circuit: Circuit, trigger: Trigger, event: AnyCircuitEvent) -> None:
+        """A step of the table was taken.
+
+        Where `circuit.ended` is there, a build has ended that no operation claimed: it becomes spans by
+        `CircuitMapper.emit`, now or later.
+        """
+
+    def circuit_reopens(self, circuit: Circuit) -> None:
+        """A further build is about to begin: one that has ended and has no spans yet must get them now."""
+
+
 class _Held(NamedTuple):
     """Events of a circuit that a command under way may have made."""
 
@@ -82,6 +97,9 @@ class CircuitMapper:
         privacy: the level, or a filter that is shared with others whose hashes shall agree.
         unclaimed: whether circuits that no operation of this program asked for are traced too, each as a trace of its
             own.
+        observer: is told of every step, and finds parents for builds that no operation claimed.
+        of_all_builds: further attributes of a build that begins now.
+        lock: guards everything here; the observer's own.
 
     Thread: `handle` is called by one thread at a time, in the order of the events; everything else by any. Nothing
         blocks but for the time that another thread needs for one event.
@@ -93,11 +111,15 @@ class CircuitMapper:
         privacy: Privacy | PrivacyFilter = Privacy.PSEUDONYMOUS,
         *,
         unclaimed: bool = True,
+        observer: CircuitObserver | None = None,
+        of_all_builds: Callable[[], Mapping[str, object]] = dict,
+        lock: Lock | None = None,
     ) -> None:
         self._filter = privacy if isinstance(privacy, PrivacyFilter) else PrivacyFilter(privacy)
-        self._spans = CircuitSpans(tracer, self._filter)
+        self._spans = CircuitSpans(tracer, self._filter, of_all_builds)
         self._unclaimed = unclaimed
-        self._lock = Lock()
+        self._observer = observer
+        self._lock = Lock() if lock is None else lock
         self._circuits: dict[str, Circuit] = {}  # the oldest first
         self._claims: dict[str, list[Claim]] = {}  # of circuits in _circuits
         self._tickets = count(1)
@@ -113,11 +135,11 @@ class CircuitMapper:
         return self._filter
 
     @property
-    def counts(self) -> MapperCounts:
+    def counts(self) -> CircuitCounts:
         """What was seen so far."""
         with self._lock:
             spans = self._spans
-            return MapperCounts(
+            return CircuitCounts(
                 events=self._events,
                 unknown=self._unknown,
                 launched=spans.launched,
@@ -132,24 +154,27 @@ class CircuitMapper:
 
     def handle(self, event: Event) -> None:
         """Take one event of tor's; those that are not about circuits are ignored. Never raises for what tor sends."""
+        if isinstance(event, (CircuitEvent, CircuitMinorEvent)):
+            with self._lock:
+                self.take(event)
+            self.tell()
+
+    def take(self, event: AnyCircuitEvent) -> None:
+        """`handle` for who holds the lock, and calls `tell` after it."""
         if isinstance(event, CircuitEvent):
             trigger = STATUSES.get(event.status, Trigger.UNKNOWN)
-        elif isinstance(event, CircuitMinorEvent):
-            trigger = CHANGES.get(event.change, Trigger.UNKNOWN)
         else:
-            return
-        with self._lock:
-            self._events += 1
-            if trigger is Trigger.UNKNOWN:
-                self._unknown += 1
-            held = self._held.get(event.circuit_id)
-            if held is None and self._open_tickets and event.circuit_id not in self._circuits:
-                held = self._hold(event.circuit_id)
-            if held is not None:
-                held.steps.append((trigger, event))
-            else:
-                self._step(trigger, event)
-        self._tell()
+            trigger = CHANGES.get(event.change, Trigger.UNKNOWN)
+        self._events += 1
+        if trigger is Trigger.UNKNOWN:
+            self._unknown += 1
+        held = self._held.get(event.circuit_id)
+        if held is None and self._open_tickets and event.circuit_id not in self._circuits:
+            held = self._hold(event.circuit_id)
+        if held is not None:
+            held.steps.append((trigger, event))
+        else:
+            self._step(trigger, event)
 
     def close(self, reason: str, time_ns: int | None = None) -> None:
         """tor or the connection has gone away, or we go: end all that is open, and forget every circuit.
@@ -160,15 +185,25 @@ class CircuitMapper:
             reason: in capitals, as tor writes its own: CONNECTION_LOST, TOR_EXITED, DETACHED, ...
             time_ns: when that happened; None for now. A replay gives the time of its last event.
         """
-        if time_ns is None:
-            time_ns = time.time_ns()
         with self._lock:
-            self._closed = (next(self._tickets), reason)
-            for circuit_id in list(self._held):
-                self._release(circuit_id)
-            for circuit_id in list(self._circuits):
-                self._lose(circuit_id, reason, time_ns)
-        self._tell()
+            self.lose_all(reason, time.time_ns() if time_ns is None else time_ns)
+        self.tell()
+
+    def lose_all(self, reason: str, time_ns: int) -> None:
+        """`close` for who holds the lock, and calls `tell` after it."""
+        self._closed = (next(self._tickets), reason)
+        for circuit_id in list(self._held):
+            self._release(circuit_id)
+        for circuit_id in list(self._circuits):
+            self._lose(circuit_id, reason, time_ns)
+
+    def circuit(self, circuit_id: str) -> Circuit | None:
+        """What is known of a circuit that is there now, for who holds the lock."""
+        return self._circuits.get(circuit_id)
+
+    def emit(self, circuit: Circuit, parent: Span | SpanContext | None) -> None:
+        """Make the spans of a build that ended, for who holds the lock (see `CircuitObserver`)."""
+        self._spans.emit(circuit, parent)
 
     # --- claims -----------------------------------------------------------------------------------------------------
 
@@ -195,14 +230,14 @@ class CircuitMapper:
                 outcome = Outcome(circuit_id, Trigger.LOST, (), None, reason, None, None, reason.lower())
                 self._ended.append((claim, outcome))
             self._release_answered()
-        self._tell()
+        self.tell()
 
     def withdraw(self, ticket: int) -> None:
         """The command failed, or its outcome will not be known: it claims nothing."""
         with self._lock:
             self._open_tickets.pop(ticket, None)
             self._release_answered()
-        self._tell()
+        self.tell()
 
     def _join(self, circuit_id: str, claim: Claim) -> None:
         circuit = self._circuits.get(circuit_id)
@@ -233,7 +268,7 @@ class CircuitMapper:
         for trigger, event in self._held.pop(circuit_id).steps:
             self._step(trigger, event)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Tell operations how their circuits ended. Outside the lock: they may call us."""
         while self._ended:
             try:
@@ -255,14 +290,21 @@ class CircuitMapper:
             self._lose(circuit.id, "TOR_RESTARTED", event.time_ns)
             self._step(trigger, event)
             return
+        if circuit.ended is not None and self._observer is not None and step.state is State.BUILDING:
+            self._observer.circuit_reopens(circuit)
         self._spans.apply(step.actions, circuit, trigger, event)
         circuit.state = step.state
-        if circuit.span is None and step.state in (State.BUILT, State.GONE):
-            self._report(circuit, trigger, event)
         if step.state is State.GONE:
             self._circuits.pop(circuit.id, None)
         elif step.state is not State.UNSEEN:
             self._keep(circuit)
+        if circuit.ended is not None and (circuit.parent is not None or self._observer is None):
+            self._spans.emit(circuit, circuit.parent)
+            circuit.parent = None
+        if self._observer is not None:
+            self._observer.circuit_changed(circuit, trigger, event)
+        if circuit.build is None and step.state in (State.BUILT, State.GONE):
+            self._report(circuit, trigger, event)
 
     def _lose(self, circuit_id: str, reason: str, time_ns: int) -> None:
         self._step(Trigger.LOST, CircuitEvent(time_ns, circuit_id, Trigger.LOST, reason=reason))

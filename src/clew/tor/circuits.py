@@ -1,8 +1,8 @@
 """The life of a circuit, as one table: (state, what happened) -> next state and what to do with spans.
 
 The rule: whatever decides about the state of a circuit, or about what a span of it means, stands in this file, and the
-file neither reads a clock nor touches a socket. `circuit_spans.py` carries the actions out. `docs/tor-mapping.md` is generated
-from the tables below, and a test compares the two.
+file neither reads a clock nor touches a socket. `circuit_spans.py` carries the actions out. `docs/tor-mapping.md` is
+generated from the tables below, and a test compares the two.
 
 Source: control-spec 4.1.1 (CIRC) and 4.1.19 (CIRC_MINOR).
 """
