@@ -10,23 +10,22 @@ Source: control-spec 4.1.1 (CIRC) and 4.1.19 (CIRC_MINOR).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 
 from clew.model import SpanKind, Status
+from clew.tor.machines import Machine, SpanDescription, Transition
 
 __all__ = [
     "BUILD_SPAN",
     "CANCELLING_REASONS",
     "CHANGES",
     "EXTEND_SPAN",
+    "MACHINE",
     "NOTES",
     "SPANS",
     "STATUSES",
     "TABLE",
     "Action",
-    "SpanDescription",
     "State",
-    "Transition",
     "Trigger",
     "role_of",
     "status_of",
@@ -91,18 +90,10 @@ class Action(StrEnum):
     NOTE = "an event on the build span"
 
 
-class Transition(NamedTuple):
-    """One cell of the table."""
-
-    state: State  # the next one
-    actions: tuple[Action, ...] = ()
-    why: str = ""
-
-
 _S, _T, _A = State, Trigger, Action
 
 # fmt: off
-TABLE: dict[tuple[State, Trigger], Transition] = {
+TABLE: dict[tuple[State, Trigger], Transition[State, Action]] = {
     # --- nothing is known of the circuit -------------------------------------------------------------------------
     (_S.UNSEEN, _T.LAUNCHED): Transition(_S.BUILDING, (_A.OPEN,)),
     (_S.UNSEEN, _T.EXTENDED): Transition(_S.BUILDING, (_A.OPEN_LATE,),
@@ -162,7 +153,7 @@ TABLE: dict[tuple[State, Trigger], Transition] = {
 # fmt: on
 
 
-def transition(state: State, trigger: Trigger) -> Transition:
+def transition(state: State, trigger: Trigger) -> Transition[State, Action]:
     """The cell of the table; there is one for every pair but those of GONE, which is never asked."""
     return TABLE[state, trigger]
 
@@ -231,16 +222,6 @@ NOTES = {
 }
 
 
-class SpanDescription(NamedTuple):
-    """One row of the documentation's table of spans."""
-
-    name: str
-    kind: SpanKind
-    begins: str
-    ends: str
-    parent: str
-
-
 SPANS = (
     SpanDescription(
         BUILD_SPAN,
@@ -257,4 +238,37 @@ SPANS = (
         "its own EXTENDED; where it failed, CIRC FAILED",
         f"`{BUILD_SPAN}`",
     ),
+)
+
+_CANCELLING = ", ".join(f"`{reason}`" for reason in sorted(CANCELLING_REASONS))
+
+MACHINE = Machine(
+    title="Circuits",
+    introduction="""\
+tor writes an event when a hop is there, so a hop's span has everything in it that had to happen for it. The first hop's
+has the connection to the guard (TCP, TLS) too, if there was none. A circuit that was half built when clew came has
+spans for the hops that it got from then on, and says `tor.circuit.partial`.
+""",
+    spans=SPANS,
+    remarks=f"""\
+A build that ended without BUILT is an ERROR, or CANCELLED where the reason is one of {_CANCELLING}.
+
+A slow or failed circuit:
+
+- *Which hop?* The extend span that takes the time; `tor.hop.index` and, at the levels that allow it, the relay. A build
+  that failed says `tor.circuit.failed_hop`, and that hop's span has the error.
+- *How long?* The hops follow each other without gaps. Time between the last hop and the end of the build is tor's own:
+  an event `guard_wait` tells that it waited for a better guard.
+- *Why?* `tor.circuit.reason` is what this tor says, `tor.circuit.remote_reason` what the relay said that ended the
+  circuit: the last one before the hop that failed. tor does not tell which relay it was extending to; the failed hop
+  names it only where this program chose the path. An event `purpose_changed` to MEASURE_TIMEOUT tells when tor's own
+  build timeout was over.
+
+`(extend)`: this program told tor to extend the circuit.
+""",
+    table=TABLE,
+    initial=State.UNSEEN,
+    final=State.GONE,
+    notes=NOTES,
+    noted_on=BUILD_SPAN,
 )

@@ -6,56 +6,39 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from clew.tor.circuits import CANCELLING_REASONS, NOTES, SPANS, TABLE, Action, State, Trigger
+from clew.tor import circuits
 from clew.tor.privacy import ATTRIBUTES, LEVEL_ATTRIBUTE, RULES, Attribute, Content, Privacy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["mapping_document"]
+    from clew.tor.machines import Machine, Transition
+
+__all__ = ["MACHINES", "mapping_document"]
+
+# Every table, in the order of the page's sections.
+MACHINES: tuple[Machine[Any, Any, Any], ...] = (circuits.MACHINE,)
 
 _INTRODUCTION = """\
 # How tor's events become spans
 
-This page is generated from the tables in `src/clew/tor/circuits.py` and `src/clew/tor/privacy.py` by
-`python -m clew.tor.mapping_doc`; a test compares them.
+This page is generated from the tables in `src/clew/tor` by `python -m clew.tor.mapping_doc`; a test compares them.
 
-All times are those at which an event arrived from tor, stamped when it was read. tor writes an event when a hop is
-there, so a hop's span has everything in it that had to happen for it. The first hop's has the connection to the guard
-(TCP, TLS) too, if there was none. What is not seen has no span: a circuit that was half built when clew came has spans
-for the hops that it got from then on, and says `tor.circuit.partial`.
+All times are those at which an event arrived from tor, stamped when it was read. What is not seen has no span, and what
+was seen from the middle on says so: `tor.circuit.partial` and the like.
 
-## Spans
+Names in parentheses are clew's own, all others are tor's words. The same everywhere: `(lost)`, tor or the connection
+went away, or tracing ended; `(unknown)`, tor sent a word that is not in the table.
 
 """
 
-_READING = """\
+_PRIVACY_TITLE = "Attributes and privacy"
 
-### A slow or failed circuit
+_PRIVACY = f"""\
 
-- *Which hop?* The extend span that takes the time; `tor.hop.index` and, at the levels that allow it, the relay. A build
-  that failed says `tor.circuit.failed_hop`, and that hop's span has the error.
-- *How long?* The hops follow each other without gaps. Time between the last hop and the end of the build is tor's own:
-  an event `guard_wait` tells that it waited for a better guard.
-- *Why?* `tor.circuit.reason` is what this tor says, `tor.circuit.remote_reason` what the relay said that ended the
-  circuit: the last one before the hop that failed. tor does not tell which relay it was extending to; the failed hop
-  names it only where this program chose the path. An event `purpose_changed` to MEASURE_TIMEOUT tells when tor's own
-  build timeout was over.
-
-## The life of a circuit
-"""
-
-_AFTER_DIAGRAM = """
-What each event does. `(extend)`, `(lost)` and `(unknown)` are clew's own names: this program extended the circuit; tor
-or the connection went away, or tracing ended; tor sent a status that is not in the table.
-
-"""
-
-_PRIVACY = """\
-
-## Attributes and privacy
+## {_PRIVACY_TITLE}
 
 Everything that comes from tor passes through `privacy.py` before it becomes an attribute. What is declared here is
 treated as its row says, what is not is treated as "anything else". A value that cannot be what its attribute is
@@ -75,25 +58,11 @@ keys, descriptors and payload never reach this code.
 
 def mapping_document() -> str:
     """The whole page, in Markdown."""
-    cancelling = ", ".join(f"`{reason}`" for reason in sorted(CANCELLING_REASONS))
+    titles = [machine.title for machine in MACHINES] + [_PRIVACY_TITLE]
     parts = [
         _INTRODUCTION,
-        _table(
-            ("span", "from", "to", "child of"),
-            ((f"`{s.name}` ({s.kind.name})", s.begins, s.ends, s.parent) for s in SPANS),
-        ),
-        f"\nA build that ended without BUILT is an ERROR, or CANCELLED where the reason is one of {cancelling}.\n",
-        _READING,
-        _diagram(),
-        _AFTER_DIAGRAM,
-        _table(
-            ("state", "event", "next state", "spans", "why"),
-            (
-                (state, trigger, step.state, "; ".join(step.actions), step.why)
-                for (state, trigger), step in TABLE.items()
-            ),
-        ),
-        "\nEvents on the build span: " + ", ".join(f"`{name}` ({t})" for t, name in NOTES.items()) + ".\n",
+        *(f"- [{title}](#{title.lower().replace(' ', '-')})\n" for title in titles),
+        *(part for machine in MACHINES for part in _section(machine)),
         _PRIVACY,
         _table(
             ("what a value tells", *(f"{level.value} {level.name.lower()}" for level in Privacy)),
@@ -109,23 +78,52 @@ def mapping_document() -> str:
     return "".join(parts)
 
 
+def _section(machine: Machine[Any, Any, Any]) -> Iterator[str]:
+    yield f"\n## {machine.title}\n\n{machine.introduction}\n"
+    if machine.spans:
+        yield _table(
+            ("span", "from", "to", "child of"),
+            ((f"`{s.name}` ({s.kind.name})", s.begins, s.ends, s.parent) for s in machine.spans),
+        )
+    if machine.remarks:
+        yield f"\n{machine.remarks}"
+    yield _diagram(machine)
+    yield _table(
+        ("state", "event", "next state", "what is done", "why"),
+        (
+            (state, trigger, step.state, "; ".join(step.actions), step.why)
+            for (state, trigger), step in machine.table.items()
+        ),
+    )
+    if machine.notes:
+        names = ", ".join(f"`{name}` ({trigger})" for trigger, name in machine.notes.items())
+        yield f"\nEvents on `{machine.noted_on}`: {names}.\n"
+
+
 def _rules(attribute: Attribute, level: Privacy) -> str:
     rule = RULES[attribute.content][level]
     at_guard = rule if attribute.at_guard is None else RULES[attribute.at_guard][level]
     return rule.value if at_guard is rule else f"{rule.value}; the guard's {at_guard.value}"
 
 
-def _diagram() -> str:
+def _diagram(machine: Machine[Any, Any, Any]) -> str:
     """The table as a picture, without the rows that change nothing."""
-    edges: dict[tuple[State, State], list[Trigger]] = {}
-    for (state, trigger), step in TABLE.items():
+    edges: dict[tuple[str, str], list[str]] = {}
+    for (state, trigger), step in machine.table.items():
         if step.actions or step.state is not state:
-            target = State.BUILDING if Action.RESTART in step.actions else step.state
-            edges.setdefault((state, target), []).append(trigger)
-    lines = ["\n```mermaid", "stateDiagram-v2", f"    [*] --> {State.UNSEEN}"]
+            edges.setdefault((state, _reached(machine, trigger, step)), []).append(trigger)
+    lines = ["\n```mermaid", "stateDiagram-v2", f"    [*] --> {machine.initial}"]
     lines += [f"    {a} --> {b}: {', '.join(triggers)}" for (a, b), triggers in edges.items()]
-    lines += [f"    {State.GONE} --> [*]", "```", ""]
-    return "\n".join(lines)
+    if machine.final is not None:
+        lines.append(f"    {machine.final} --> [*]")
+    return "\n".join((*lines, "```", "", ""))
+
+
+def _reached(machine: Machine[Any, Any, Any], trigger: str, step: Transition[Any, Any]) -> str:
+    """The state after a step; after a restart the event is taken once more."""
+    if any(action.name == "RESTART" for action in step.actions):
+        step = machine.table[step.state, trigger]
+    return str(step.state)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from clew.model import Status
 from clew.tor.circuits import CHANGES, NOTES, STATUSES, TABLE, Action, State, Trigger, role_of, status_of, transition
-from clew.tor.mapping_doc import mapping_document
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "tor-mapping.md"
 
 OPENS = {Action.OPEN, Action.OPEN_LATE, Action.REOPEN}
 ENDS = {Action.SUCCEED, Action.FAIL, Action.LOSE}
 NEEDS_OPEN = {Action.HOP, Action.HOP_FAIL, Action.NOTE} | ENDS
 STATES = [state for state in State if state is not State.GONE]
-
-
-def test_every_state_answers_every_event() -> None:
-    """There is a cell for each pair, so that no event, known or not, can raise."""
-    assert set(TABLE) == {(state, trigger) for state in STATES for trigger in Trigger}
 
 
 def test_no_cell_leaves_a_span_open_or_ends_it_twice() -> None:
@@ -90,8 +80,3 @@ def test_status_of_an_end(reason: str | None, status: Status) -> None:
 def test_role(index: int, last: bool | None, purpose: str | None, flags: tuple[str, ...], role: str | None) -> None:
     """A hop's role follows from where it stands and what the circuit is for; what cannot be told is not told."""
     assert role_of(index, last, purpose, flags) == role
-
-
-def test_the_documentation_agrees_with_the_tables() -> None:
-    """docs/tor-mapping.md is what `python -m clew.tor.mapping_doc` writes."""
-    assert DOCUMENT.read_text(encoding="utf-8") == mapping_document()
