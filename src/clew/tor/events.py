@@ -48,6 +48,7 @@ __all__ = [
     "StreamEvent",
     "UnknownEvent",
     "parse_event",
+    "parse_relay",
 ]
 
 
@@ -159,13 +160,15 @@ def _parse_time(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
 
+def parse_relay(text: str) -> Relay:
+    """A LongName (control-spec 2.4); a name of another form is kept as a nickname."""
+    match = _LONG_NAME.fullmatch(text)
+    return Relay(match[1].upper(), match[2] or "") if match else Relay("", text)
+
+
 def _parse_path(text: str) -> tuple[Relay, ...]:
-    """LongName *("," LongName) (control-spec 2.4); a name of another form is kept as a nickname."""
-    relays = []
-    for name in text.split(","):
-        match = _LONG_NAME.fullmatch(name)
-        relays.append(Relay(match[1].upper(), match[2] or "") if match else Relay("", name))
-    return tuple(relays)
+    """LongName *("," LongName) (control-spec 2.4)."""
+    return tuple(parse_relay(name) for name in text.split(","))
 
 
 _parse_path_cached = lru_cache(maxsize=1024)(_parse_path)
@@ -293,6 +296,7 @@ def _parse_status(time_ns: int, words: list[str], reply: Reply) -> StatusEvent |
     if progress is None:
         raise ControlProtocolError("a STATUS_CLIENT BOOTSTRAP event has no PROGRESS")
     take = fields.pop
+    host = take("HOSTID", None) or take("HOST", None)  # what tor 0.4 writes, or the plainer name
     return BootstrapEvent(
         time_ns,
         words[1],
@@ -303,7 +307,7 @@ def _parse_status(time_ns: int, words: list[str], reply: Reply) -> StatusEvent |
         take("REASON", None),
         _take_int(fields, "COUNT"),
         take("RECOMMENDATION", None),
-        take("HOST", None),
+        host,
         take("HOSTADDR", None),
         _extra(fields),
     )

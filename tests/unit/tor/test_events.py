@@ -221,6 +221,23 @@ SAMPLES = {
             "127.0.0.1:9",
         ),
     ),
+    "bootstrap problem, as tor 0.4 writes it": Sample(
+        '650 STATUS_CLIENT WARN BOOTSTRAP PROGRESS=5 TAG=conn SUMMARY="Connecting" WARNING="Connection refused" '
+        f'REASON=CONNECTREFUSED COUNT=2 RECOMMENDATION=warn HOSTID="{GUARD.fingerprint}" HOSTADDR="127.0.0.1:9"',
+        BootstrapEvent(
+            NOW,
+            "WARN",
+            5,
+            "conn",
+            "Connecting",
+            "Connection refused",
+            "CONNECTREFUSED",
+            2,
+            "warn",
+            GUARD.fingerprint,
+            "127.0.0.1:9",
+        ),
+    ),
     "status": Sample(
         "650 STATUS_GENERAL WARN CLOCK_SKEW SKEW=-3600 SOURCE=DIRSERV:127.0.0.1:7000",
         StatusEvent(NOW, "STATUS_GENERAL", "WARN", "CLOCK_SKEW", {"SKEW": "-3600", "SOURCE": "DIRSERV:127.0.0.1:7000"}),
