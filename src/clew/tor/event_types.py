@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BootstrapEvent",
     "BuildTimeoutEvent",
+    "CircuitBandwidthEvent",
     "CircuitEvent",
     "CircuitMinorEvent",
     "Event",
+    "HsDescEvent",
     "OrConnEvent",
     "Relay",
     "StatusEvent",
+    "StreamBandwidthEvent",
     "StreamEvent",
     "UnknownEvent",
 ]
@@ -213,6 +216,64 @@ class BuildTimeoutEvent(Event):
     @property
     def raw_type(self) -> str:
         return "BUILDTIMEOUT_SET"
+
+
+@dataclass(frozen=True, slots=True)
+class HsDescEvent(Event):
+    """An onion service's descriptor was asked for, came, was made or went out.
+
+    Source: control-spec 4.1.25.
+    """
+
+    action: str  # REQUESTED, RECEIVED, FAILED, IGNORE; CREATED, UPLOAD, UPLOADED
+    address: str | None = None  # the onion address, without ".onion"; None if tor does not know it
+    auth_type: str = "UNKNOWN"  # NO_AUTH, ...
+    hs_dir: Relay | None = None  # the directory; None where there is none (CREATED)
+    descriptor_id: str | None = None  # of a v3 address: the blinded key, which all directories of a period share
+    reason: str | None = None  # of FAILED: NOT_FOUND, QUERY_RATE_LIMITED, UPLOAD_REJECTED, ...
+    replica: int | None = None
+    index: str | None = None  # HSDIR_INDEX: where in the ring of directories this one was looked for
+    extra: Mapping[str, str] = field(default_factory=_nothing, hash=False)
+
+    @property
+    def raw_type(self) -> str:
+        return "HS_DESC"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBandwidthEvent(Event):
+    """The application's bytes on a stream since the last event about it: at most one a second, the last at its end.
+
+    Source: control-spec 4.1.13.
+    """
+
+    stream_id: str
+    written: int  # bytes that the application sent
+    read: int  # bytes that it was given
+    tor_time_ns: int | None = None  # by tor's clock; older tors do not say it
+    extra: Mapping[str, str] = field(default_factory=_nothing, hash=False)
+
+    @property
+    def raw_type(self) -> str:
+        return "STREAM_BW"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBandwidthEvent(Event):
+    """Bytes of cells on a circuit since the last event about it.
+
+    Source: control-spec 4.1.22.
+    """
+
+    circuit_id: str
+    read: int | None = None  # bytes, whole cells
+    written: int | None = None
+    tor_time_ns: int | None = None
+    extra: Mapping[str, str] = field(default_factory=_nothing, hash=False)  # DELIVERED_READ, OVERHEAD_READ, CWND, ...
+
+    @property
+    def raw_type(self) -> str:
+        return "CIRC_BW"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,15 @@ from clew.errors import ControlProtocolError
 from clew.tor.event_types import (
     BootstrapEvent,
     BuildTimeoutEvent,
+    CircuitBandwidthEvent,
     CircuitEvent,
     CircuitMinorEvent,
     Event,
+    HsDescEvent,
     OrConnEvent,
     Relay,
     StatusEvent,
+    StreamBandwidthEvent,
     StreamEvent,
     UnknownEvent,
 )
@@ -39,12 +42,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BootstrapEvent",
     "BuildTimeoutEvent",
+    "CircuitBandwidthEvent",
     "CircuitEvent",
     "CircuitMinorEvent",
     "Event",
+    "HsDescEvent",
     "OrConnEvent",
     "Relay",
     "StatusEvent",
+    "StreamBandwidthEvent",
     "StreamEvent",
     "UnknownEvent",
     "parse_event",
@@ -126,10 +132,14 @@ def _extra(fields: dict[str, str]) -> Mapping[str, str]:
 def _take_int(fields: dict[str, str], key: str) -> int | None:
     """A number is taken out of the fields; what is not one stays there, and thus in `extra`."""
     value = fields.get(key)
-    if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
+    if value is None or not _is_number(value):
         return None
     del fields[key]
     return int(value)
+
+
+def _is_number(text: str) -> bool:
+    return len(text) <= 18 and text.isascii() and text.isdigit()
 
 
 def _take_float(fields: dict[str, str], key: str) -> float | None:
@@ -153,9 +163,19 @@ def _take_time(fields: dict[str, str], key: str) -> int | None:
     return time_ns
 
 
-@lru_cache(maxsize=1024)
 def _parse_time(text: str) -> int:
-    """ISOTime2Frac, in UTC (control-spec 2.4), as nanoseconds."""
+    """ISOTime2Frac, in UTC (control-spec 2.4), as nanoseconds.
+
+    Raises: ValueError: it is none.
+    """
+    fraction = text[20:]
+    if len(fraction) == 6 and text[19] == "." and _is_number(fraction):
+        return _parse_second(text[:19]) + int(fraction) * 1000  # many times share their second, few more than that
+    return _parse_second(text)
+
+
+@lru_cache(maxsize=1024)
+def _parse_second(text: str) -> int:
     since = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
@@ -329,6 +349,60 @@ def _parse_build_timeout(time_ns: int, words: list[str], reply: Reply) -> BuildT
     )
 
 
+def _parse_hs_desc(time_ns: int, words: list[str], reply: Reply) -> HsDescEvent:
+    _check_length(words, 3)
+    start = 3
+    while start < min(len(words), 6) and "=" not in words[start]:  # no DescriptorID has one: base32, base64 unpadded
+        start += 1
+    auth_type, hs_dir, descriptor_id = (*words[3:start], *_NO_WORDS)[:3]
+    fields = _fields(words, start, reply)
+    replica = _take_int(fields, "REPLICA")
+    take = fields.pop
+    return HsDescEvent(
+        time_ns,
+        words[1],
+        None if words[2] == "UNKNOWN" else words[2],
+        auth_type or "UNKNOWN",
+        None if hs_dir in ("", "UNKNOWN") else parse_relay(hs_dir),
+        descriptor_id or None,
+        take("REASON", None),
+        replica,
+        take("HSDIR_INDEX", None),
+        _extra(fields),
+    )
+
+
+def _parse_stream_bandwidth(time_ns: int, words: list[str], reply: Reply) -> StreamBandwidthEvent:
+    _check_length(words, 4)
+    stream_id = _check_id(words, 1)
+    if not (_is_number(words[2]) and _is_number(words[3])):
+        raise ControlProtocolError("a STREAM_BW event has something else where numbers belong")
+    start = 4
+    tor_time_ns = None
+    if len(words) > 4:
+        try:
+            tor_time_ns = _parse_time(words[4])
+            start = 5
+        except ValueError:
+            pass  # it goes with the fields
+    fields = _fields(words, start, reply) if len(words) > start or len(reply.lines) > 1 else {}
+    return StreamBandwidthEvent(time_ns, stream_id, int(words[2]), int(words[3]), tor_time_ns, _extra(fields))
+
+
+def _parse_circuit_bandwidth(time_ns: int, words: list[str], reply: Reply) -> CircuitBandwidthEvent:
+    fields = _fields(words, 1, reply)
+    circuit_id = _check_id(["CIRC_BW", fields.pop("ID", "")], 1)
+    return CircuitBandwidthEvent(
+        time_ns,
+        circuit_id,
+        _take_int(fields, "READ"),
+        _take_int(fields, "WRITTEN"),
+        _take_time(fields, "TIME"),
+        _extra(fields),
+    )
+
+
+_NO_WORDS = ("", "", "")
 _PARSERS: dict[str, Callable[[int, list[str], Reply], Event]] = {
     "CIRC": _parse_circuit,
     "CIRC_MINOR": _parse_circuit_minor,
@@ -338,4 +412,7 @@ _PARSERS: dict[str, Callable[[int, list[str], Reply], Event]] = {
     "STATUS_CLIENT": _parse_status,
     "STATUS_SERVER": _parse_status,
     "BUILDTIMEOUT_SET": _parse_build_timeout,
+    "HS_DESC": _parse_hs_desc,
+    "STREAM_BW": _parse_stream_bandwidth,
+    "CIRC_BW": _parse_circuit_bandwidth,
 }

@@ -13,12 +13,15 @@ from clew.errors import ControlProtocolError
 from clew.tor.events import (
     BootstrapEvent,
     BuildTimeoutEvent,
+    CircuitBandwidthEvent,
     CircuitEvent,
     CircuitMinorEvent,
     Event,
+    HsDescEvent,
     OrConnEvent,
     Relay,
     StatusEvent,
+    StreamBandwidthEvent,
     StreamEvent,
     UnknownEvent,
     parse_event,
@@ -30,6 +33,9 @@ NOW = 1_700_000_000_123_456_789
 FINGERPRINTS = ("A" * 40, "0123456789ABCDEF0123456789ABCDEF01234567", "C" * 40)
 GUARD, MIDDLE, EXIT = (Relay(key, name) for key, name in zip(FINGERPRINTS, ("guard", "middle", "exit"), strict=True))
 PATH = ",".join(f"${relay.fingerprint}~{relay.nickname}" for relay in (GUARD, MIDDLE, EXIT))
+
+ONION = "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrstuvid"
+BLINDED = "03YVqktkttmUwRacRweCP/ufLXEO3nZX0CMIt5GP/jQ"
 
 
 class Sample(NamedTuple):
@@ -251,6 +257,58 @@ SAMPLES = {
         ),
         ("650 BUILDTIMEOUT_SET",),
     ),
+    "descriptor asked for": Sample(
+        f"650 HS_DESC REQUESTED {ONION} NO_AUTH ${GUARD.fingerprint}~guard {BLINDED} HSDIR_INDEX={'E3A5' * 16}",
+        HsDescEvent(NOW, "REQUESTED", ONION, "NO_AUTH", GUARD, BLINDED, index="E3A5" * 16),
+        ("650 HS_DESC", "650 HS_DESC REQUESTED", "650 HS_DESC REQUESTED ", f"650 HS_DESC  {ONION} NO_AUTH"),
+    ),
+    "descriptor not there": Sample(
+        f"650 HS_DESC FAILED {ONION} NO_AUTH ${GUARD.fingerprint}~guard {BLINDED} REASON=NOT_FOUND",
+        HsDescEvent(NOW, "FAILED", ONION, "NO_AUTH", GUARD, BLINDED, "NOT_FOUND"),
+    ),
+    "descriptor made": Sample(
+        f"650 HS_DESC CREATED {ONION} UNKNOWN UNKNOWN {BLINDED} REPLICA=1 NEWER=x",
+        HsDescEvent(NOW, "CREATED", ONION, "UNKNOWN", None, BLINDED, replica=1, extra={"NEWER": "x"}),
+    ),
+    "descriptor uploaded": Sample(
+        f"650 HS_DESC UPLOADED {ONION} UNKNOWN ${GUARD.fingerprint}~guard",
+        HsDescEvent(NOW, "UPLOADED", ONION, "UNKNOWN", GUARD),
+    ),
+    "descriptor of no known address": Sample(
+        f"650 HS_DESC FAILED UNKNOWN NO_AUTH ${GUARD.fingerprint} REASON=UNEXPECTED REPLICA=none",
+        HsDescEvent(
+            NOW, "FAILED", None, "NO_AUTH", Relay(GUARD.fingerprint), reason="UNEXPECTED", extra={"REPLICA": "none"}
+        ),
+    ),
+    "descriptor, barely": Sample(
+        f"650 HS_DESC IGNORE {ONION} REASON=NEWER", HsDescEvent(NOW, "IGNORE", ONION, reason="NEWER")
+    ),
+    "stream's bytes": Sample(
+        "650 STREAM_BW 16 93 74286 2023-11-14T22:13:20.123456",
+        StreamBandwidthEvent(NOW, "16", 93, 74286, 1_700_000_000_123_456_000),
+        (
+            "650 STREAM_BW",
+            "650 STREAM_BW 16",
+            "650 STREAM_BW 16 93",
+            "650 STREAM_BW 16_ 93 0",
+            "650 STREAM_BW 16 -93 0",
+            "650 STREAM_BW 16 93 ²",
+        ),
+    ),
+    "stream's bytes, of an older tor": Sample("650 STREAM_BW 16 93 0", StreamBandwidthEvent(NOW, "16", 93, 0)),
+    "stream's bytes, of a newer tor": Sample(
+        "650 STREAM_BW 16 93 0 noon CELLS=4",
+        StreamBandwidthEvent(NOW, "16", 93, 0, extra={"noon": "", "CELLS": "4"}),
+    ),
+    "circuit's bytes": Sample(
+        "650 CIRC_BW ID=4 READ=1527 WRITTEN=1018 TIME=2023-11-14T22:13:20.123456 DELIVERED_READ=187 SS=1",
+        CircuitBandwidthEvent(NOW, "4", 1527, 1018, 1_700_000_000_123_456_000, {"DELIVERED_READ": "187", "SS": "1"}),
+        ("650 CIRC_BW", "650 CIRC_BW READ=1527", "650 CIRC_BW ID= READ=1", "650 CIRC_BW ID=4_ READ=1"),
+    ),
+    "circuit's bytes, odd ones": Sample(
+        "650 CIRC_BW ID=4 READ=many TIME=2023-11-14T22:13:20.12345é",
+        CircuitBandwidthEvent(NOW, "4", extra={"READ": "many", "TIME": "2023-11-14T22:13:20.12345é"}),
+    ),
     "unknown": Sample("650 BW 1024 2048", UnknownEvent(NOW, "BW", "BW 1024 2048")),
     "unknown with several lines": Sample(
         "650-CONF_CHANGED\r\n650-SocksPort=9050\r\n650+X=\r\ny\r\n.\r\n650 OK",
@@ -372,7 +430,20 @@ def test_damaged(raw: str, damages: list[tuple[int, str]]) -> None:
 
 
 @given(
-    st.sampled_from(["CIRC", "CIRC_MINOR", "STREAM", "ORCONN", "STATUS_CLIENT", "BUILDTIMEOUT_SET", "OTHER"]),
+    st.sampled_from(
+        [
+            "CIRC",
+            "CIRC_MINOR",
+            "STREAM",
+            "ORCONN",
+            "STATUS_CLIENT",
+            "BUILDTIMEOUT_SET",
+            "HS_DESC",
+            "STREAM_BW",
+            "CIRC_BW",
+            "OTHER",
+        ]
+    ),
     st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])),
 )
 def test_any_text(keyword: str, text: str) -> None:
