@@ -1,18 +1,19 @@
 """The four levels of privacy. Everything that comes from tor passes through here before it becomes an attribute.
 
-What is not declared below counts as telling: it is dropped or hashed everywhere but at the last level. Never seen here,
-because the parsers do not keep it: SOCKS credentials, cookies, keys, descriptors, payload.
+What is not declared in `attributes.py` counts as telling: it is dropped or hashed everywhere but at the last level.
+Never seen here, because the parsers do not keep it: SOCKS credentials, cookies, keys, descriptors, payload.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from enum import Enum, IntEnum
+from enum import IntEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from clew.errors import ConfigurationError
+from clew.tor.attributes import ATTRIBUTES, LEVEL_ATTRIBUTE, RULES, Attribute, Content, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +29,6 @@ __all__ = [
     "Rule",
     "parse_privacy",
 ]
-
-# On the resource of whatever was made for tor alone, and on every build span, whose resource may be somebody else's.
-LEVEL_ATTRIBUTE = "clew.privacy.level"
 
 
 class Privacy(IntEnum):
@@ -55,104 +53,6 @@ def parse_privacy(text: str) -> Privacy:
     raise ConfigurationError(f"there is no privacy level {text!r}; say {names}")
 
 
-class Content(Enum):
-    """What a value tells. The values are what the documentation shows."""
-
-    MEASURE = "a number, a duration, a yes or no"
-    KEYWORD = "a word of tor's protocol"
-    BYTES = "an amount of traffic"
-    ID = "an id that counts up within one run of tor"
-    RELAY = "a relay"
-    RELAY_LABEL = "a relay's nickname"
-    GUARD = "the guard"
-    GUARD_LABEL = "the guard's nickname"
-    DESTINATION = "where the user goes"
-    CLIENT = "where the user is"
-    TEXT = "free text"
-    UNDECLARED = "anything else"
-
-
-class Rule(Enum):
-    """What is done with a value."""
-
-    KEEP = "kept"
-    HASH = "hashed"
-    BUCKET = "rounded up to a power of four"
-    DROP = "dropped"
-
-
-_K, _H, _B, _D = Rule.KEEP, Rule.HASH, Rule.BUCKET, Rule.DROP
-
-# For each content: at ANONYMOUS, PSEUDONYMOUS, OPERATOR, LAB.
-RULES: dict[Content, tuple[Rule, Rule, Rule, Rule]] = {
-    Content.MEASURE: (_K, _K, _K, _K),
-    Content.KEYWORD: (_K, _K, _K, _K),
-    Content.BYTES: (_B, _K, _K, _K),
-    # It tells how many circuits the user's tor has made, and joins what left the machine to what stayed there.
-    Content.ID: (_D, _K, _K, _K),
-    Content.RELAY: (_D, _H, _K, _K),
-    # Its fingerprint's hash tells relays apart; a hash of a chosen name, often the same for many, adds nothing.
-    Content.RELAY_LABEL: (_D, _D, _K, _K),
-    # Guards are few and stay for months: who knows a user's guards can recognise the user, and knows where to watch.
-    Content.GUARD: (_D, _H, _H, _K),
-    Content.GUARD_LABEL: (_D, _D, _D, _K),
-    Content.DESTINATION: (_D, _H, _K, _K),
-    Content.CLIENT: (_D, _H, _H, _K),
-    Content.TEXT: (_D, _D, _D, _K),
-    Content.UNDECLARED: (_D, _H, _H, _K),
-}
-
-
-class Attribute(NamedTuple):
-    """One row of the table of attributes."""
-
-    name: str  # ends with ".*" where the rest of the name comes from tor
-    content: Content
-    meaning: str
-    at_guard: Content | None = None  # what it tells where the relay is, or may be, the guard
-
-
-_C = Content
-ATTRIBUTES: tuple[Attribute, ...] = (
-    Attribute("tor.circuit.id", _C.ID, "tor's id of the circuit"),
-    Attribute("tor.circuit.purpose", _C.KEYWORD, "GENERAL, HS_CLIENT_REND, CONFLUX_LINKED, ...; the last one seen"),
-    Attribute("tor.circuit.old_purpose", _C.KEYWORD, "on the event of a change: the purpose before"),
-    Attribute("tor.circuit.build_flags", _C.KEYWORD, "ONEHOP_TUNNEL, IS_INTERNAL, NEED_CAPACITY, NEED_UPTIME"),
-    Attribute("tor.circuit.hs_state", _C.KEYWORD, "how far an onion-service circuit is"),
-    Attribute("tor.circuit.status", _C.KEYWORD, "on an event: a status that clew does not know"),
-    Attribute("tor.circuit.reason", _C.KEYWORD, "why it ended, by this tor: TIMEOUT, DESTROYED, CHANNEL_CLOSED, ..."),
-    Attribute("tor.circuit.remote_reason", _C.KEYWORD, "why, by the relay that ended it: CONNECTFAILED, ..."),
-    Attribute("tor.circuit.hops", _C.MEASURE, "how many hops it has"),
-    Attribute("tor.circuit.failed_hop", _C.MEASURE, "the index of the hop that was in progress when it ended"),
-    Attribute("tor.circuit.partial", _C.MEASURE, "true: a part of the build was not seen, so times are missing"),
-    Attribute("tor.circuit.reused", _C.MEASURE, "true: the circuit was built before, for something else"),
-    Attribute("tor.circuit.age_ms", _C.MEASURE, "how old the circuit was when the span began (milliseconds)"),
-    Attribute("tor.circuit.extra.*", _C.UNDECLARED, "a keyword of a CIRC event that clew does not know"),
-    Attribute("tor.conflux.id", _C.UNDECLARED, "what the legs of a conflux set share with each other and the exit"),
-    Attribute("tor.conflux.rtt_us", _C.MEASURE, "round-trip time of the leg (microseconds)"),
-    Attribute("tor.hop.index", _C.MEASURE, "1 for the guard"),
-    Attribute("tor.hop.role", _C.KEYWORD, "guard, middle, exit, end, introduction, rendezvous, directory"),
-    Attribute("tor.relay.fingerprint", _C.RELAY, "the relay's identity, 40 hex digits", _C.GUARD),
-    Attribute("tor.relay.nickname", _C.RELAY_LABEL, "the name its operator chose", _C.GUARD_LABEL),
-    Attribute("tor.relay.country", _C.RELAY, "where the relay is", _C.GUARD),
-    Attribute("tor.relay.address", _C.RELAY, "the relay's address", _C.GUARD),
-    Attribute("tor.hs.address", _C.DESTINATION, "the onion service that the circuit is for"),
-    Attribute("tor.stream.bytes_read", _C.BYTES, "bytes received"),
-    Attribute("tor.stream.bytes_written", _C.BYTES, "bytes sent"),
-    Attribute("server.address", _C.DESTINATION, "the destination's name or address"),
-    Attribute("server.port", _C.DESTINATION, "the destination's port: as telling as its name"),
-    Attribute("url.full", _C.DESTINATION, "path and query too"),
-    Attribute("network.peer.address", _C.CLIENT, "the SOCKS proxy"),
-    Attribute("network.peer.port", _C.CLIENT, "the SOCKS proxy's port"),
-    Attribute("network.local.address", _C.CLIENT, "the application's own address"),
-    Attribute("network.local.port", _C.CLIENT, "the application's own port"),
-    Attribute("exception.message", _C.TEXT, "what an exception says"),
-    Attribute("exception.stacktrace", _C.TEXT, "where it came from, and what it says"),
-    Attribute("error.type", _C.KEYWORD, "tor's reason, lower case; also timeout, reply_552, connection_lost, ..."),
-    Attribute("clew.unfinished", _C.MEASURE, "true: the end was not seen"),
-    Attribute(LEVEL_ATTRIBUTE, _C.KEYWORD, "the level, lower case: anonymous, pseudonymous, operator, lab"),
-)
-
 _UNDECLARED = Attribute("", Content.UNDECLARED, "")
 _BY_NAME = {attribute.name: attribute for attribute in ATTRIBUTES}
 
@@ -161,15 +61,26 @@ _BY_NAME = {attribute.name: attribute for attribute in ATTRIBUTES}
 # fields are written by tor itself, and hold nothing that others choose.
 _KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
+# CircuitID, StreamID (control-spec 2.4); a number may be negative.
+_ID = re.compile(r"-?[A-Za-z0-9]{1,16}")
+_HEX = re.compile(r"[0-9a-f]{1,32}")
+_HASH = re.compile(r"hash:[0-9a-f]{16}")
 _KEY_BYTES = 32
 _HASH_BYTES = 8  # 64 bits: among the 10,000 relays of the network, two collide once in 4e11 files
+
+# Values that stand for a place in the network. A place has one hash, in whichever of these attributes it stands.
+_PLACES = frozenset({Content.RELAY, Content.GUARD, Content.DESTINATION, Content.CLIENT})
+# A relay as a stream's target: tor's own requests to a directory (tor's manual, MAPADDRESS and ".exit").
+_EXIT_NAME = re.compile(r"(?:.*\.)?\$?([0-9a-f]{40})(?:[~=][0-9a-z]+)?\.exit")
+_LONG_NAME = re.compile(r"\$([0-9a-f]{40})(?:[~=].*)?", re.DOTALL)
 
 
 class PrivacyFilter:
     """Applies one level. It holds the key of the hashes: made new here, never written, gone with the object.
 
     Equal values have equal hashes within one filter; use one filter for what is to be compared, such as a program's
-    own spans and the mapper's.
+    own spans and the mapper's. A hash passes unchanged: what went through a filter may go through it again, or through
+    one of a lower level made from it by `at`.
 
     Thread: any; nothing changes after construction.
     """
@@ -185,6 +96,12 @@ class PrivacyFilter:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PrivacyFilter cannot be written: its key would be")
+
+    def at(self, level: Privacy) -> PrivacyFilter:
+        """A filter of another level, whose hashes are the same as this one's."""
+        other = PrivacyFilter(level)
+        other._key = self._key
+        return other
 
     @property
     def level_name(self) -> str:
@@ -208,6 +125,8 @@ class PrivacyFilter:
                 continue
             row = _BY_NAME.get(name, _UNDECLARED)
             content = row.at_guard if is_guard and row.at_guard is not None else row.content
+            if content is Content.DESTINATION and isinstance(value, str) and _EXIT_NAME.fullmatch(value.lower()):
+                content = Content.GUARD if is_guard else Content.RELAY
             rule = self._rules[content]
             if not _is_plausible(content, value):
                 rule = self._rules[Content.UNDECLARED]
@@ -224,15 +143,37 @@ class PrivacyFilter:
         return value if value is not None and _KEYWORD.fullmatch(value) else None
 
     def hash(self, name: str, value: object) -> str:
-        """The keyed hash of a value, by the attribute it stands in: "hash:" and 16 hex digits."""
+        """The keyed hash of a value, by the attribute it stands in: "hash:" and 16 hex digits.
+
+        Relays, destinations and clients have one hash each, whichever attribute they stand in and however they are
+        written: in capitals or not, with or without .onion, a relay as $FINGERPRINT~nickname or FINGERPRINT.exit.
+        """
+        if isinstance(value, str):
+            if _HASH.fullmatch(value):
+                return value
+            if _BY_NAME.get(name, _UNDECLARED).content in _PLACES:
+                name, value = "", _place(value)
         data = f"{name}\0{value}".encode("utf-8", "backslashreplace")
         return "hash:" + blake2b(data, key=self._key, digest_size=_HASH_BYTES).hexdigest()
+
+
+def _place(text: str) -> str:
+    """One spelling for all of a relay, a name or an address."""
+    text = text.lower()
+    if "$" in text or text.endswith(".exit"):
+        relay = _LONG_NAME.fullmatch(text) or _EXIT_NAME.fullmatch(text)
+        return text if relay is None else relay[1]
+    return text.removesuffix(".").removesuffix(".onion").removeprefix("[").removesuffix("]")
 
 
 def _is_plausible(content: Content, value: object) -> bool:
     """Whether a value can be what its attribute is declared to be. A name in the place of a number must not slip by."""
     if content is Content.MEASURE or content is Content.BYTES:
         return isinstance(value, int | float)
+    if content is Content.ID:
+        return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
+    if content is Content.MACHINE:
+        return isinstance(value, int | float) or (isinstance(value, str) and _HEX.fullmatch(value) is not None)
     if content is Content.KEYWORD:
         if isinstance(value, str):
             return _KEYWORD.fullmatch(value) is not None
