@@ -90,3 +90,13 @@ CONTROL_EVENTS_QUEUED_BYTES = 64 * MIB
 CONTROL_TIMEOUT_SECONDS = 10.0
 # Circuits kept open by the mapper at once; a busy relay-less client has some dozens. The oldest is ended and counted.
 CIRCUITS_OPEN = 4096
+# The same for streams: a busy crawler has some hundreds, and each waits at the most as long as its connection lives.
+STREAMS_OPEN = 16_384
+# Phases of onion-service connections that are open at once. A service has some dozens of them.
+ONION_PHASES_OPEN = 4096
+# Onion services whose last connection is remembered, so that a stream that waited along with another gets a link.
+ONION_CONNECTIONS_KEPT = 1024
+# First bytes that were noticed before tor's event of their stream was taken; that is within milliseconds.
+FIRST_BYTES_WAITING = 1024
+# Connections to relays that are being made at once. A client makes a few; at 2 KB each, 2 MB. The oldest is ended.
+OR_CONNECTIONS_OPEN = 1024

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from clew.tor import circuits
+from clew.tor import bootstrap, build_timeout, circuits, onion, orconn, streams
 from clew.tor.privacy import ATTRIBUTES, LEVEL_ATTRIBUTE, RULES, Attribute, Content, Privacy
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["MACHINES", "mapping_document"]
 
 # Every table, in the order of the page's sections.
-MACHINES: tuple[Machine[Any, Any, Any], ...] = (circuits.MACHINE,)
+MACHINES: tuple[Machine[Any, Any, Any], ...] = (
+    circuits.MACHINE,
+    streams.MACHINE,
+    onion.MACHINE,
+    bootstrap.MACHINE,
+    orconn.MACHINE,
+    build_timeout.MACHINE,
+)
 
 _INTRODUCTION = """\
 # How tor's events become spans
