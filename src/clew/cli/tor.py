@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from clew.tor.privacy import Privacy
 
+    _Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
+
 __all__ = ["PASSWORD_VARIABLE", "configure", "run"]
 
 # tor's control password, for where no terminal is to ask on and no file to read.
@@ -35,8 +37,19 @@ else asked for. tor's cookie, where it may be read, needs none.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the actions and their options; each action says which function runs it."""
     actions = parser.add_subparsers(metavar="ACTION", title="actions", required=True)
+    _add_attach(actions)
+    parser.epilog = "example:\n  clew tor attach --control 9051 --file traces.jsonl\n"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for. Returns: the exit status."""
+    status: int = args.run(args)
+    return status
+
+
+def _add_attach(actions: _Actions) -> None:
     attach = actions.add_parser(
         "attach",
         help="record the circuits of a running tor until Ctrl-C",
@@ -45,38 +58,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    attach.add_argument(
+    _add_connection_options(attach)
+    _add_trace_options(attach)
+    attach.set_defaults(run=_attach)
+
+
+def _add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """How to get into a tor."""
+    parser.add_argument(
         "--control",
         metavar="ADDRESS",
         help="tor's control port: a port, host:port or the path of a Unix socket "
         "(default: the first of /run/tor/control, 9051 and 9151 that answers)",
     )
-    attach.add_argument(
+    parser.add_argument("--password-file", metavar="FILE", help="the first line is tor's control password")
+    parser.add_argument("--cookie-file", metavar="FILE", help="tor's cookie, if it is not where tor says")
+
+
+def _add_trace_options(parser: argparse.ArgumentParser) -> None:
+    """Where traces go, and how much they tell."""
+    parser.add_argument(
         "--file",
         default=_DEFAULT_FILE,
         metavar="FILE",
         help=f"where the traces are appended (default: {_DEFAULT_FILE})",
     )
-    attach.add_argument(
+    parser.add_argument(
         "--privacy",
         default="pseudonymous",
         metavar="LEVEL",
         help="how much is kept: 0 anonymous, 1 pseudonymous (relays as keyed hashes; the default), "
         "2 operator (relays in clear, the guard hashed), 3 lab (everything; on a testing network)",
     )
-    attach.add_argument(
+    parser.add_argument(
         "--public-network",
         action="store_true",
         help="keep everything even of a tor on the public network (with --privacy lab)",
     )
-    attach.add_argument("--password-file", metavar="FILE", help="the first line is tor's control password")
-    attach.add_argument("--cookie-file", metavar="FILE", help="tor's cookie, if it is not where tor says")
-    attach.add_argument("--json", action="store_true", help="at the end, print the counts as JSON on standard output")
-    parser.epilog = "example:\n  clew tor attach --control 9051 --file traces.jsonl\n"
+    parser.add_argument("--json", action="store_true", help="at the end, print the counts as JSON on standard output")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Record. Returns: the exit status; 1 if something that was recorded could not be written."""
+def _attach(args: argparse.Namespace) -> int:
     from clew.cli.tor_attach import Options, attach
 
     return attach(
