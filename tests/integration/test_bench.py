@@ -53,6 +53,23 @@ def test_a_quick_run_of_the_control_port() -> None:
     assert sorted((BENCH / "results").glob("*")) == before
 
 
+def test_a_quick_run_of_tors_events(tmp_path: Path) -> None:
+    """`bench_tor.py --quick` goes the whole way: every stage is measured, every span delivered, the bar judged."""
+    result = tmp_path / "quick.json"
+    command = [sys.executable, str(BENCH / "bench_tor.py"), "--quick", "--json", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(result.read_text())
+    assert [row["row"] for row in report["rows"]] == ["split", "parse", "map", "deliver", "whole", "plain"]
+    for row in report["rows"]:
+        assert row["what"] in done.stdout
+    types = report["recording"]["types"]
+    assert {"CIRC", "CIRC_MINOR", "STREAM", "STREAM_BW", "HS_DESC", "ORCONN", "STATUS_CLIENT"} < set(types)
+    assert report["recording"]["events"] == sum(types.values())
+    assert report["recording"]["spans"] > types["CIRC"] / 2
+    assert report["bar"]["per_second"] == 50_000
+
+
 def test_the_readme_says_what_was_recorded() -> None:
     """The table of costs in README.md is that of the recorded run."""
     readme = (ROOT / "README.md").read_text()
