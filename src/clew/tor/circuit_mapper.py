@@ -71,11 +71,12 @@ class Claim(NamedTuple):
 class CircuitObserver(Protocol):
     """Who needs to know what circuits do, and whose builds they are. Called under the mapper's lock."""
 
-    def circuit_changed(self, circuit: Circuit, trigger: Trigger, event: AnyCircuitEvent) -> None:
+    def circuit_changed(self, circuit: Circuit, trigger: Trigger, event: AnyCircuitEvent, *, is_ended: bool) -> None:
         """A step of the table was taken.
 
-        Where `circuit.ended` is there, a build has ended that no operation claimed: it becomes spans by
-        `CircuitMapper.emit`, now or later.
+        Args:
+            is_ended: a build has ended with it that no operation claimed; it becomes spans by `CircuitMapper.emit`,
+                now or later.
         """
 
     def circuit_reopens(self, circuit: Circuit) -> None:
@@ -290,7 +291,8 @@ class CircuitMapper:
             self._lose(circuit.id, "TOR_RESTARTED", event.time_ns)
             self._step(trigger, event)
             return
-        if circuit.ended is not None and self._observer is not None and step.state is State.BUILDING:
+        before = circuit.ended
+        if before is not None and self._observer is not None and step.state is State.BUILDING:
             self._observer.circuit_reopens(circuit)
         self._spans.apply(step.actions, circuit, trigger, event)
         circuit.state = step.state
@@ -302,7 +304,8 @@ class CircuitMapper:
             self._spans.emit(circuit, circuit.parent)
             circuit.parent = None
         if self._observer is not None:
-            self._observer.circuit_changed(circuit, trigger, event)
+            is_ended = circuit.ended is not None and circuit.ended is not before
+            self._observer.circuit_changed(circuit, trigger, event, is_ended=is_ended)
         if circuit.build is None and step.state in (State.BUILT, State.GONE):
             self._report(circuit, trigger, event)
 

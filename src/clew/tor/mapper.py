@@ -175,17 +175,18 @@ class TorMapper:
             self._circuits.lose_all(reason, time_ns)
             self._onions.close(reason, time_ns)
             self._streams.close(reason, time_ns)
+            self._onions.forget()
             self._orconns.close(reason, time_ns)
             self._bootstrap.close(reason, time_ns)
         self._circuits.tell()
 
     # --- what circuits do, told by their mapper under the lock -------------------------------------------------------
 
-    def circuit_changed(self, circuit: Circuit, trigger: Trigger, event: AnyCircuitEvent) -> None:
+    def circuit_changed(self, circuit: Circuit, trigger: Trigger, event: AnyCircuitEvent, *, is_ended: bool) -> None:
         """See `CircuitObserver`."""
         onions, streams = self._onions, self._streams
         onions.enter(circuit)
-        if circuit.ended is not None and not self._adopt(circuit, trigger):
+        if is_ended and not self._adopt(circuit, trigger):
             self._circuits.emit(circuit, None)
             if trigger is not Trigger.BUILT:
                 attributes: dict[str, object] = {

@@ -116,10 +116,13 @@ class OnionMapper:
         return len(self._connections) + len(self._running)
 
     def close(self, reason: str, time_ns: int) -> None:
-        """Lose all phases; connections end with their streams."""
+        """Lose all phases. Connections end with their streams; `forget` comes after those."""
         for key in list(self._running):
             self._step(key, Trigger.LOST, time_ns, reason=reason)
         self._seen.clear()
+
+    def forget(self) -> None:
+        """What comes next is another run of tor."""
         self._recent.clear()
 
     # --- streams -----------------------------------------------------------------------------------------------------

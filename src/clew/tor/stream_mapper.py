@@ -224,8 +224,11 @@ class StreamMapper:
             return
         if Action.ATTACH in step.actions:
             self._attach(stream, event)
-        elif step.state in (State.FAILED, State.GONE) and stream.onion is not None and stream.number:
-            self._observer.onion_failed(stream, event)
+        elif stream.onion is not None and stream.number and step.state is not State.WAITING:
+            if step.state is State.ANSWERED:
+                self._observer.onion_attached(stream, self._spans.attach_span(stream), event.time_ns)
+            else:
+                self._observer.onion_failed(stream, event)
         self._spans.apply(step.actions, stream, trigger, event)
         stream.state = step.state
         if step.state is State.WAITING:

@@ -229,7 +229,8 @@ class StreamSpans:
         self._finish(stream, span)
 
     def _lose(self, stream: Stream, _: Trigger, event: StreamEvent) -> None:
-        self.lost += 1
+        if stream.state is not State.FAILED:  # it is counted already
+            self.lost += 1
         span = self.span(stream)
         if stream.state is State.WAITING:
             self.attach_span(stream)
