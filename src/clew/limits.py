@@ -58,6 +58,9 @@ BAGGAGE_MEMBERS = 64
 # A line or a message longer than this is damaged, or an attack on memory (OTLP bodies are at most 64 MiB).
 LINE_BYTES = 64 * MIB
 
+# What an xz file may ask for to be decompressed: its header can claim 4 GiB. `xz -9` needs half of this.
+XZ_MEMORY_BYTES = 128 * MIB
+
 # Traces that match what `clew view` was asked for are counted as far as this: 1.5 MB of ids, whatever the file's size.
 TRACES_COUNTED = 10_000
 
@@ -100,3 +103,35 @@ ONION_CONNECTIONS_KEPT = 1024
 FIRST_BYTES_WAITING = 1024
 # Connections to relays that are being made at once. A client makes a few; at 2 KB each, 2 MB. The oldest is ended.
 OR_CONNECTIONS_OPEN = 1024
+# Connections of the program to tor that wait for their stream, which comes within milliseconds: 2 MB. The oldest go.
+SOCKS_CONNECTIONS_WAITING = 4096
+# From the connection to the SOCKS request on it. A program that is busy may take longer: then its socket must still be
+# open, or else another program could have got the same address in between.
+SOCKS_REQUEST_NS = 5_000_000_000
+
+# --- the report -----------------------------------------------------------------------------------------------------
+
+# Spans held until their trace is complete as far as one can tell. At 1.5 KB each 150 MB; a trace whose spans are further
+# apart in the files than this is looked at in parts.
+REPORT_SPANS_HELD = 100_000
+# Durations kept of one distribution; of more, a sample drawn by lot. 2 MB, and a p99 that is off by 0.02 % of the ranks.
+REPORT_VALUES = 250_000
+# The same of one relay, and of how many relays: 24 KB each. The public network has about 8,000, a client meets fewer.
+REPORT_RELAY_VALUES = 1000
+REPORT_RELAYS = 2000
+# Series of a figure, and reasons of failures: tor has some dozens. A hostile file could name a new one in each span.
+REPORT_KEYS = 64
+# Circuits that are remembered, so that a stream's link to its circuit tells the guard: 15 MB.
+REPORT_BUILDS_HELD = 50_000
+# Steps of time in which failures are counted: as many bars as a page shows side by side.
+REPORT_STEPS = 60
+# Points of a curve: more are not told apart in a picture.
+REPORT_CURVE_POINTS = 160
+# Rows of a table of relays.
+REPORT_ROWS = 15
+# Spans of one slow request that are kept and drawn. A request has ten to fifty.
+REPORT_SPANS_DRAWN = 300
+# Of the slowest requests, so many can be asked for: with their spans, 50 MB.
+REPORT_SLOWEST = 100
+# Characters of a name that are shown; a hostile one may have millions.
+REPORT_NAME_CHARS = 200

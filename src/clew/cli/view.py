@@ -18,7 +18,7 @@ _TRACES = 20
 _SPANS = 1000
 
 _DESCRIPTION = """\
-Draw the traces in files: OTLP JSON Lines, OTLP protobuf, or go-tor's traces.json, each also compressed by gzip.
+Draw the traces in files: OTLP JSON Lines, OTLP protobuf, or go-tor's traces.json, each also compressed by gzip or xz.
 Without a file, or for "-", standard input is read.
 
 A trace is shown when one of its spans is all that was asked for: with --name connect --errors, when a span whose

@@ -1,15 +1,15 @@
-"""Trace files, read a piece at a time: from a path or standard input, compressed by gzip or not."""
+"""Trace files, read a piece at a time: from a path or standard input, compressed or not."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from clew.errors import DecodeError, FormatError
+from clew.formats.compression import CHUNK_BYTES, decompress
 from clew.formats.detect import AnyReader
 from clew.formats.reading import Damage
 
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK_BYTES", "STDIN", "TraceFile", "ignore_bytes", "open_binary", "read_items"]
 
-CHUNK_BYTES = 1 << 20
 STDIN = "-"
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WINDOW = 31  # zlib's number for "with gzip's header"
 
 
 def ignore_bytes(_: int) -> None:
@@ -121,44 +117,9 @@ def read_items(pieces: Iterator[bytes], wanted: frozenset[str] | None = None) ->
         FormatError: a format that is not known.
     """
     reader = AnyReader(wanted)
-    first = next(pieces, b"")
     try:
-        if first.startswith(_GZIP_MAGIC):
-            for piece in _decompress(first, pieces):
-                yield from reader.feed(piece)
-        else:
-            yield from reader.feed(first)
-            for piece in pieces:
-                yield from reader.feed(piece)
+        for piece in decompress(pieces):
+            yield from reader.feed(piece)
     except DecodeError as error:
         yield Damage(0, 0, str(error))
     yield from reader.finish()
-
-
-def _decompress(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo gzip, of one member or several, never giving more than CHUNK_BYTES at once (a bomb unfolds a thousandfold).
-
-    Raises: DecodeError, if the data is damaged or ends too early; what was read before has been given by then.
-    """
-    member, is_begun = zlib.decompressobj(_GZIP_WINDOW), False
-    data: bytes | None = first
-    try:
-        while data is not None:
-            plain = b""
-            # A full piece may have left more in the decompressor, even if it took all of the data.
-            while data or len(plain) == CHUNK_BYTES:
-                if not is_begun:
-                    data = data.lstrip(b"\0")  # some tools pad with zeros
-                plain = member.decompress(data, CHUNK_BYTES)
-                if plain:
-                    yield plain
-                is_begun = not member.eof and (is_begun or data != b"")
-                data = member.unconsumed_tail
-                if member.eof:
-                    data = member.unused_data
-                    member = zlib.decompressobj(_GZIP_WINDOW)
-            data = next(pieces, None)
-    except zlib.error as error:
-        raise DecodeError("the compressed data is damaged, and what follows cannot be read") from error
-    if is_begun:
-        raise DecodeError("the compressed data ends too early")
