@@ -271,6 +271,16 @@ def test_round_trip(drawn: list[tuple[bytes, Reply]], chunk_bytes: int) -> None:
     assert parse(b"".join(raw for raw, _ in drawn), chunk_bytes) == [reply for _, reply in drawn]
 
 
+EVENTS = (b"650 A\r\n", b"650 \r\n", b"650 B \xff\r\r\n", b"650 C\n650 D\r\n", b"650 E" + b"x" * 9000 + b"\r\n")
+OTHERS = (b"250 OK\r\n", b"650-A\r\n650 B\r\n", b"650+A\r\n650 B\r\n.\r\n650 C\r\n", b"6500\r\n", b"650 half", b"\r\n")
+
+
+@given(st.lists(st.sampled_from(EVENTS) | st.sampled_from(OTHERS), max_size=12).map(b"".join))
+def test_events_that_come_together(raw: bytes) -> None:
+    """Events that arrive at once, alone or among whatever else, are read as if each byte came alone."""
+    assert parse_until_error(raw, []) == parse_until_error(raw, list(range(len(raw))))
+
+
 PIECES = st.sampled_from(
     [b"250", b"650", b"-", b"+", b" ", b"\r\n", b".\r\n", b".", b"\r", b"\n", b"x" * 30, b"250 OK\r\n", b"250+a\r\n"]
 )
