@@ -192,6 +192,15 @@ class ControlClient:
         """
         self._events.add_listener(listener)
 
+    def add_raw_listener(self, listener: Callable[[Reply, int], None]) -> None:
+        """Have a function called with each event as tor sent it, and its arrival (wall-clock nanoseconds since 1970).
+
+        It holds what clients told tor, credentials of SOCKS included (see `events.without_credentials`).
+
+        Thread: as for `add_listener`; it is called before those.
+        """
+        self._events.add_raw_listener(listener)
+
     def remove_listener(self, listener: Callable[[Event], None]) -> None:
         """Have a function no longer called; one that is not known is ignored."""
         self._events.remove_listener(listener)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVarTuple
 
 from clew.errors import ControlProtocolError, TorError
 from clew.limits import CONTROL_EVENTS_QUEUED, CONTROL_EVENTS_QUEUED_BYTES
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlStats", "EventDispatcher"]
 
-_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _logger = logging.getLogger(__name__)
 
 
@@ -57,6 +57,7 @@ class EventDispatcher:
         self._reason: TorError | None = None
         self._told = False  # the disconnect listeners were called, or never will be
         self._listeners: tuple[Callable[[Event], None], ...] = ()
+        self._raw_listeners: tuple[Callable[[Reply, int], None], ...] = ()
         self._disconnect_listeners: tuple[Callable[[TorError], None], ...] = ()
         # The dispatch thread's own:
         self._taken_bytes = 0
@@ -130,6 +131,11 @@ class EventDispatcher:
         with self._changed:
             self._listeners = (*self._listeners, listener)
 
+    def add_raw_listener(self, listener: Callable[[Reply, int], None]) -> None:
+        """Have a function called with each event as tor sent it, understood or not, and the time of its arrival."""
+        with self._changed:
+            self._raw_listeners = (*self._raw_listeners, listener)
+
     def remove_listener(self, listener: Callable[[Event], None]) -> None:
         """Have a function no longer called; one that is not known is ignored."""
         with self._changed:
@@ -170,6 +176,8 @@ class EventDispatcher:
                         self._changed.wait()
 
     def _dispatch(self, reply: Reply, time_ns: int) -> None:
+        for raw_listener in self._raw_listeners:
+            self._call(raw_listener, reply, time_ns)
         try:
             event = parse_event(reply, time_ns)
         except ControlProtocolError as error:
@@ -180,9 +188,9 @@ class EventDispatcher:
             self._call(listener, event)
         self._dispatched += 1
 
-    def _call(self, listener: Callable[[_T], None], value: _T) -> None:
+    def _call(self, listener: Callable[[*_Ts], None], *values: *_Ts) -> None:
         try:
-            listener(value)
+            listener(*values)
         except BaseException as error:  # noqa: BLE001 - also SystemExit must not silently end the other listeners
             self._listener_errors += 1
             # Without its text or traceback: they may hold what the privacy levels keep out of traces.

@@ -32,7 +32,7 @@ from clew.tor.event_types import (
     StreamEvent,
     UnknownEvent,
 )
-from clew.tor.wire import split_arguments, unquote
+from clew.tor.wire import ReplyLine, split_arguments, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,6 +81,15 @@ def parse_event(reply: Reply, time_ns: int) -> Event:
     if '"' in text:
         words = [_unquote_value(word) for word in words]
     return parse(time_ns, words, reply)
+
+
+def without_credentials(reply: Reply) -> Reply:
+    """The reply without what SOCKS clients gave as user name and password: the same event, fit to be kept."""
+    if not any("SOCKS_" in line.text or "SOCKS_" in (line.data or "") for line in reply.lines):
+        return reply
+    cut = _SECRET_FIELD.sub
+    lines = [(cut("", line.text), line.data if line.data is None else cut("", line.data)) for line in reply.lines]
+    return reply._replace(lines=tuple(ReplyLine(*line) for line in lines))
 
 
 # --- what all of them share -----------------------------------------------------------------------------------------

@@ -86,6 +86,18 @@ def test_order(make: Callable[..., EventDispatcher]) -> None:
     assert threads == {"clew-tor-events"}
 
 
+def test_raw_listener(make: Callable[..., EventDispatcher], caplog: pytest.LogCaptureFixture) -> None:
+    """A raw listener gets each event as tor sent it, before the others get theirs, malformed ones too."""
+    dispatcher = make()
+    seen: list[object] = []
+    dispatcher.add_raw_listener(lambda reply, time_ns: seen.append((reply.text, time_ns)))
+    dispatcher.add_listener(seen.append)
+    put(dispatcher, MALFORMED, time_ns=1)
+    put(dispatcher, launched(7), time_ns=2)
+    assert finish(dispatcher) == ControlStats(2, 1, 1, 0, 0, 0)
+    assert seen == [(MALFORMED, 1), (launched(7), 2), CircuitEvent(2, "7", "LAUNCHED")]
+
+
 def test_remove_listener(make: Callable[..., EventDispatcher]) -> None:
     """A listener that was removed is no longer called; to remove it again is no error."""
     dispatcher = make()

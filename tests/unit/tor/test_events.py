@@ -25,8 +25,9 @@ from clew.tor.events import (
     StreamEvent,
     UnknownEvent,
     parse_event,
+    without_credentials,
 )
-from clew.tor.wire import ControlParser
+from clew.tor.wire import ControlParser, Reply
 
 NOW = 1_700_000_000_123_456_789
 
@@ -321,13 +322,18 @@ SAMPLES = {
 }
 
 
-def parse(raw: str) -> Event:
-    """The event that some lines are."""
+def read(raw: str) -> Reply:
+    """The reply that some lines are."""
     parser = ControlParser()
     parser.feed(raw.encode("utf-8", "surrogateescape") + b"\r\n")
     reply = parser.next_reply()
     assert reply is not None
-    return parse_event(reply, NOW)
+    return reply
+
+
+def parse(raw: str) -> Event:
+    """The event that some lines are."""
+    return parse_event(read(raw), NOW)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -386,8 +392,13 @@ CREDENTIALS = [
 )
 def test_credentials(line: str, credentials: str) -> None:
     """No event holds what a SOCKS client gave as user name and password, whatever the event is."""
-    event = parse(line.format(credentials))
+    raw = line.format(credentials)
+    event = parse(raw)
     assert SECRET not in repr(event)
+    reply = without_credentials(read(raw))
+    assert SECRET not in repr(reply)
+    if not isinstance(event, UnknownEvent):
+        assert parse_event(reply, NOW) == event
 
 
 def test_credentials_cost_nothing_else() -> None:
