@@ -32,8 +32,8 @@ _END, _DATA = b" +"
 _EVENT_CODE = 650
 _EVENT = b"650 "
 _NEXT_EVENT = "\r\n650 "
-# Events are looked for in so many bytes at once. Where something else stands among them they are looked for anew line by
-# line: a peer that mixes them must not cost more than this for each.
+# Events are looked for in so many bytes at once. Where something else stands among them, they are looked for anew after
+# each line: a peer that mixes them must not cost more than this for each.
 _EVENTS_BYTES = 16_384
 
 # MidReplyLine, DataReplyLine, EndReplyLine = StatusCode ("-" / "+" / SP) ... (control-spec 2.3)

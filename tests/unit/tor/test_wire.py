@@ -132,9 +132,9 @@ def parse(raw: bytes, chunk_bytes: int | None = None) -> list[Reply]:
     return replies
 
 
-def parse_until_error(raw: bytes, cuts: list[int]) -> tuple[list[Reply], bool]:
+def parse_until_error(raw: bytes, cuts: list[int], max_line_bytes: int = 60) -> tuple[list[Reply], bool]:
     """The replies before an error, and whether there was one; fed in pieces that end at `cuts`."""
-    parser = ControlParser(max_line_bytes=60, max_reply_bytes=200)
+    parser = ControlParser(max_line_bytes=max_line_bytes, max_reply_bytes=max(200, max_line_bytes))
     replies = []
     edges = sorted({0, len(raw), *(cut % (len(raw) + 1) for cut in cuts)})
     try:
@@ -275,10 +275,13 @@ EVENTS = (b"650 A\r\n", b"650 \r\n", b"650 B \xff\r\r\n", b"650 C\n650 D\r\n", b
 OTHERS = (b"250 OK\r\n", b"650-A\r\n650 B\r\n", b"650+A\r\n650 B\r\n.\r\n650 C\r\n", b"6500\r\n", b"650 half", b"\r\n")
 
 
-@given(st.lists(st.sampled_from(EVENTS) | st.sampled_from(OTHERS), max_size=12).map(b"".join))
-def test_events_that_come_together(raw: bytes) -> None:
+@given(
+    st.lists(st.sampled_from(EVENTS) | st.sampled_from(OTHERS), max_size=12).map(b"".join), st.sampled_from([60, 9999])
+)
+def test_events_that_come_together(raw: bytes, max_line_bytes: int) -> None:
     """Events that arrive at once, alone or among whatever else, are read as if each byte came alone."""
-    assert parse_until_error(raw, []) == parse_until_error(raw, list(range(len(raw))))
+    piecemeal = parse_until_error(raw, [*range(100), *range(0, len(raw), 7)], max_line_bytes)
+    assert parse_until_error(raw, [], max_line_bytes) == piecemeal
 
 
 PIECES = st.sampled_from(
