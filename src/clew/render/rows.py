@@ -211,7 +211,8 @@ class Rows:
 def short_attributes(attributes: Attributes, room: int) -> str:
     """As many attributes as fit whole into a number of columns, with a blank more in front of the first.
 
-    Of a key its last part: what stands before it says what kind of thing this is, and so does the span's name.
+    Of a key its last part: what stands before it says what kind of thing this is, and so does the span's name. Where
+    that is "id", the part before it: a span may have several.
     """
     text = ""
     for key, value in attributes.items():
@@ -219,11 +220,16 @@ def short_attributes(attributes: Attributes, room: int) -> str:
         # error.type is told as the reason, and what clew says of its own records is for those who want details.
         if key == "error.type" or key.startswith("clew.") or is_long:
             continue
-        word = f"{'' if text else ' '} {escape(key.rpartition('.')[2])}={_short(value)}"
+        word = f"{'' if text else ' '} {escape(_short_key(key))}={_short(value)}"
         if len(word) <= room and cell_len(word) <= room:
             text += word
             room -= cell_len(word)
     return text
+
+
+def _short_key(key: str) -> str:
+    rest, _, last = key.rpartition(".")
+    return rest.rpartition(".")[2] if last == "id" and rest else last
 
 
 def _wrap(text: str, width: int) -> list[str]:

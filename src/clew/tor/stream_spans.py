@@ -141,8 +141,8 @@ class StreamSpans:
             attributes: dict[str, object] = {
                 "server.address": stream.host or None,
                 "server.port": stream.port,
-                "tor.stream.id": stream.id,
                 "tor.stream.purpose": event.purpose,
+                "tor.stream.id": stream.id,
                 "tor.stream.client_protocol": event.client_protocol,
                 "network.local.address": address or None,
                 "network.local.port": int(port) if port.isascii() and port.isdigit() else None,

@@ -167,6 +167,19 @@ def test_totals_of_a_trace_that_is_not_drawn_whole() -> None:
     assert lines[-1] == "999,999 more spans of this trace are not drawn, the shorter ones without an error"
 
 
+def test_keys_that_are_ids() -> None:
+    """Of a key its last part is shown; where that is "id", the part before it, so that two of them can be told apart."""
+    stream = SpanRecord(
+        TRACE,
+        "01",
+        name="stream",
+        start_time_ns=START_NS,
+        end_time_ns=START_NS + MS,
+        attributes={"tor.stream.id": "14", "tor.circuit.id": "11", "id": 7, "tor.circuit.reused": True},
+    )
+    assert "stream  stream=14 circuit=11 id=7 reused=true " in draw([stream], 120)
+
+
 def test_a_kind_beside_a_short_name() -> None:
     """In a narrow column, a short name leaves its room to the kind and the service."""
     record = SpanRecord(TRACE, "01", "", "fetch", SpanKind.CLIENT, START_NS, START_NS + MS)
