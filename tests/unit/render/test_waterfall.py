@@ -168,11 +168,12 @@ def test_totals_of_a_trace_that_is_not_drawn_whole() -> None:
 
 
 def test_keys_that_are_ids() -> None:
-    """Of a key its last part is shown; where that is "id", the part before it, so that two of them can be told apart."""
+    """Of a key its last part is shown; where that is "id", the part before it, so that they can be told apart."""
     stream = SpanRecord(
         TRACE,
         "01",
-        name="stream",
+        "",
+        "stream",
         start_time_ns=START_NS,
         end_time_ns=START_NS + MS,
         attributes={"tor.stream.id": "14", "tor.circuit.id": "11", "id": 7, "tor.circuit.reused": True},
