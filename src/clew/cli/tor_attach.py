@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -14,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from clew.errors import ClewError, ConfigurationError, ControlConnectionError, TorError
+from clew.cli.tor_connection import connect
+from clew.errors import ClewError, ConfigurationError, TorError
 from clew.exporters import FileExporter
 from clew.pretty import escape
 from clew.tor.circuit_mapper import CircuitMapper
-from clew.tor.control import ControlClient
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tracer import Tracer
 
@@ -26,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["Counts", "Options", "attach"]
+    from clew.tor.control import ControlClient
 
-# Where Debian's tor, a tor that was started by hand, and Tor Browser listen.
-_ADDRESSES = ("/run/tor/control", "127.0.0.1:9051", "127.0.0.1:9151")
+__all__ = ["Counts", "Options", "attach"]
 
 _EVENTS = ("CIRC", "CIRC_MINOR")
 
@@ -99,7 +97,7 @@ def attach(options: Options) -> int:
     privacy = PrivacyFilter(options.privacy)  # one for all connections: what is hashed stays the same
     screen = _Screen()
     total = Counts()
-    session = _Session(_find(options), options, privacy)
+    session = _Session(_connect(options, options.address), options, privacy)
     try:
         with _terminated_like_interrupted():
             while True:
@@ -188,32 +186,6 @@ class _Session:
         return replace(counts, spans_lost=counts.spans_lost + self._tracer.stats().queued)
 
 
-def _find(options: Options) -> ControlClient:
-    """Connect to the tor that was named, or to the first that is there."""
-    if options.address is not None:
-        return _connect(options, options.address)
-    for address in _ADDRESSES:
-        try:
-            return _connect(options, address)
-        except ControlConnectionError:
-            if address.startswith("/") and _exists(address):
-                raise  # there is one, and it has to be said why we cannot talk to it
-    raise ControlConnectionError(
-        f"no tor answers at {', '.join(_ADDRESSES[:-1])} or {_ADDRESSES[-1]}: "
-        "start one with ControlPort 9051 and CookieAuthentication 1 in its torrc, or give --control"
-    )
-
-
-def _exists(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True  # in a folder that we may not enter
-    return True
-
-
 def _begin_again(address: str, options: Options, privacy: PrivacyFilter) -> _Session:
     """Begin again with a tor that went away, however long it takes."""
     wait = _FIRST_WAIT_SECONDS
@@ -226,8 +198,8 @@ def _begin_again(address: str, options: Options, privacy: PrivacyFilter) -> _Ses
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
 
-def _connect(options: Options, address: str) -> ControlClient:
-    return ControlClient.connect(address, password=options.password, cookie_path=options.cookie_file)
+def _connect(options: Options, address: str | None) -> ControlClient:
+    return connect(address, options.password, options.cookie_file)
 
 
 def _check_network(client: ControlClient, options: Options) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clew.cli import tor, tor_attach
+from clew.cli import tor, tor_attach, tor_connection
 from clew.cli.main import main
 from clew.cli.tor_attach import Counts, Options
 from clew.tor.privacy import Privacy
@@ -148,7 +148,7 @@ def test_no_password(
 
 def test_no_tor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Where no tor listens at any of the usual places, they are named."""
-    monkeypatch.setattr(tor_attach, "_ADDRESSES", (f"{tmp_path}/control", "127.0.0.1:1", "127.0.0.1:2"))
+    monkeypatch.setattr(tor_connection, "_ADDRESSES", (f"{tmp_path}/control", "127.0.0.1:1", "127.0.0.1:2"))
     assert main(["tor", "attach", "--file", str(tmp_path / "x.jsonl")]) == 1
     assert capsys.readouterr().err == (
         f"clew: no tor answers at {tmp_path}/control, 127.0.0.1:1 or 127.0.0.1:2: "
@@ -163,7 +163,7 @@ def test_socket_that_does_not_answer(
     """If there is a socket, what is wrong with it is said, and no other place is tried."""
     path = tmp_path / "control"
     path.touch()
-    monkeypatch.setattr(tor_attach, "_ADDRESSES", (str(path), "127.0.0.1:1"))
+    monkeypatch.setattr(tor_connection, "_ADDRESSES", (str(path), "127.0.0.1:1"))
     assert main(["tor", "attach"]) == 1
     assert capsys.readouterr().err.startswith(f"clew: nothing listens on {path}: start tor with ControlSocket {path}")
 

@@ -1,0 +1,53 @@
+"""Where commands find a tor, and how they get into it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from clew.errors import ControlConnectionError
+from clew.tor.control import ControlClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["connect"]
+
+# Where Debian's tor, a tor that was started by hand, and Tor Browser listen.
+_ADDRESSES = ("/run/tor/control", "127.0.0.1:9051", "127.0.0.1:9151")
+
+
+def connect(
+    address: str | None, password: str | Callable[[], str] | None = None, cookie_path: str | None = None
+) -> ControlClient:
+    """Connect to the tor that was named, or to the first that is there.
+
+    Args:
+        address: None to search.
+        password, cookie_path: as of `ControlClient.connect`.
+
+    Raises: as `ControlClient.connect`.
+    Thread: any; blocks.
+    """
+    if address is not None:
+        return ControlClient.connect(address, password=password, cookie_path=cookie_path)
+    for usual in _ADDRESSES:
+        try:
+            return ControlClient.connect(usual, password=password, cookie_path=cookie_path)
+        except ControlConnectionError:
+            if usual.startswith("/") and _exists(usual):
+                raise  # there is one, and it has to be said why we cannot talk to it
+    raise ControlConnectionError(
+        f"no tor answers at {', '.join(_ADDRESSES[:-1])} or {_ADDRESSES[-1]}: "
+        "start one with ControlPort 9051 and CookieAuthentication 1 in its torrc, or give --control"
+    )
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # in a folder that we may not enter
+    return True
