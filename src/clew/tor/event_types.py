@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,19 @@ def _nothing() -> Mapping[str, str]:
     return _NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _value(cls: type[_T]) -> type[_T]:
+    """A dataclass that type checkers know as frozen.
+
+    To make one that is frozen at run time, too, takes six times as long: a third of what it takes to read an event.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+@_value
 class Relay:
     """A relay as a path names it (LongName, control-spec 2.4)."""
 
@@ -47,7 +59,7 @@ class Relay:
     nickname: str = ""  # "" if tor does not know it
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class Event:
     """What all events have."""
 
@@ -59,7 +71,7 @@ class Event:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class CircuitEvent(Event):
     """A circuit's status changed.
 
@@ -85,7 +97,7 @@ class CircuitEvent(Event):
         return "CIRC"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class CircuitMinorEvent(Event):
     """A circuit's purpose or state changed, while its status did not.
 
@@ -113,7 +125,7 @@ class CircuitMinorEvent(Event):
         return "CIRC_MINOR"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class StreamEvent(Event):
     """A stream's status changed.
 
@@ -137,7 +149,7 @@ class StreamEvent(Event):
         return "STREAM"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class OrConnEvent(Event):
     """A connection to another relay changed.
 
@@ -156,7 +168,7 @@ class OrConnEvent(Event):
         return "ORCONN"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class StatusEvent(Event):
     """Something about tor as a whole.
 
@@ -173,7 +185,7 @@ class StatusEvent(Event):
         return self.keyword
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class BootstrapEvent(Event):
     """tor came nearer to the network, or could not.
 
@@ -197,7 +209,7 @@ class BootstrapEvent(Event):
         return "STATUS_CLIENT"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class BuildTimeoutEvent(Event):
     """tor changed how long it waits for a circuit.
 
@@ -218,7 +230,7 @@ class BuildTimeoutEvent(Event):
         return "BUILDTIMEOUT_SET"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class HsDescEvent(Event):
     """An onion service's descriptor was asked for, came, was made or went out.
 
@@ -240,7 +252,7 @@ class HsDescEvent(Event):
         return "HS_DESC"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class StreamBandwidthEvent(Event):
     """The application's bytes on a stream since the last event about it: at most one a second, the last at its end.
 
@@ -258,7 +270,7 @@ class StreamBandwidthEvent(Event):
         return "STREAM_BW"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class CircuitBandwidthEvent(Event):
     """Bytes of cells on a circuit since the last event about it.
 
@@ -276,7 +288,7 @@ class CircuitBandwidthEvent(Event):
         return "CIRC_BW"
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class UnknownEvent(Event):
     """An event of any other type."""
 

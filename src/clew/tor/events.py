@@ -10,11 +10,7 @@ Source: control-spec section 4.1.
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from functools import lru_cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from clew.errors import ControlProtocolError
 from clew.tor.event_types import (
@@ -32,7 +28,23 @@ from clew.tor.event_types import (
     StreamEvent,
     UnknownEvent,
 )
-from clew.tor.wire import ReplyLine, split_arguments, unquote
+from clew.tor.event_words import (
+    Rest,
+    cut_credentials,
+    frozen,
+    is_number,
+    parse_path,
+    parse_relay,
+    parse_time,
+    put_back,
+    read_words,
+    remembered,
+    split_fields,
+    take_float,
+    take_int,
+    take_time,
+)
+from clew.tor.wire import ReplyLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,37 +82,26 @@ def parse_event(reply: Reply, time_ns: int) -> Event:
 
     Source: control-spec 4.1.
     """
-    text = reply.lines[0].text
-    keyword = text.partition(" ")[0]
-    parse = _PARSERS.get(keyword)
-    if parse is None:
+    line = reply.lines[0].text
+    keyword = line.partition(" ")[0]
+    parser = _PARSERS.get(keyword)
+    if parser is None:
         return _unknown(reply, time_ns, keyword)
-    if "SOCKS_" in text:
-        text = _SECRET_FIELD.sub("", text)  # before anything else looks at it
-    words = split_arguments(text)
-    if '"' in text:
-        words = [_unquote_value(word) for word in words]
-    return parse(time_ns, words, reply)
+    count, parse = parser
+    line = cut_credentials(line)  # before anything else looks at it
+    if '"' in line or len(reply.lines) > 1:
+        words = read_words(line, reply.lines[1:])
+        return parse(time_ns, words[:count], tuple(words[count:]))
+    words = line.split(" ", count)
+    return parse(time_ns, words, words.pop() if len(words) > count else "")
 
 
 def without_credentials(reply: Reply) -> Reply:
     """The reply without what SOCKS clients gave as user name and password: the same event, fit to be kept."""
-    if not any("SOCKS_" in line.text or "SOCKS_" in (line.data or "") for line in reply.lines):
-        return reply
-    cut = _SECRET_FIELD.sub
-    lines = [(cut("", line.text), line.data if line.data is None else cut("", line.data)) for line in reply.lines]
-    return reply._replace(lines=tuple(ReplyLine(*line) for line in lines))
-
-
-# --- what all of them share -----------------------------------------------------------------------------------------
-
-# A quoted value that is never closed takes the rest of the line with it.
-_SECRET_FIELD = re.compile(r'SOCKS_(?:USERNAME|PASSWORD)=(?:"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\\?\Z)|[^ ]*) ?', re.DOTALL)
-_LONG_NAME = re.compile(r"\$([0-9A-Fa-f]{40})(?:[~=](.*))?", re.DOTALL)
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Longer ones than tor ever writes are parsed, but not remembered: a cache must not hold what a hostile peer likes.
-_CACHED_PATH_CHARACTERS = 1024
+    lines = [
+        ReplyLine(cut_credentials(text), data if data is None else cut_credentials(data)) for text, data in reply.lines
+    ]
+    return reply._replace(lines=tuple(lines))
 
 
 def _unknown(reply: Reply, time_ns: int, keyword: str) -> UnknownEvent:
@@ -109,113 +110,7 @@ def _unknown(reply: Reply, time_ns: int, keyword: str) -> UnknownEvent:
         parts.append(line.text)
         if line.data is not None:
             parts.append(line.data)
-    text = "\n".join(parts)
-    if "SOCKS_" in text:
-        text = _SECRET_FIELD.sub("", text)
-    return UnknownEvent(time_ns, keyword, text)
-
-
-def _unquote_value(word: str) -> str:
-    key, equals, value = word.partition("=")
-    return f"{key}={unquote(value)}" if equals else unquote(word)
-
-
-def _fields(words: list[str], start: int, reply: Reply) -> dict[str, str]:
-    """The KEYWORD=VALUE arguments from `start` on, and those on further lines (control-spec 4.1)."""
-    fields: dict[str, str] = {}
-    for word in words[start:]:
-        if word:
-            key, _, value = word.partition("=")
-            fields[key] = value
-    for line in reply.lines[1:]:
-        key, _, value = _SECRET_FIELD.sub("", line.text).partition("=")
-        if key:
-            fields[key] = unquote(value) if line.data is None else _SECRET_FIELD.sub("", line.data)
-    return fields
-
-
-def _extra(fields: dict[str, str]) -> Mapping[str, str]:
-    return MappingProxyType(fields) if fields else _NOTHING
-
-
-def _take_int(fields: dict[str, str], key: str) -> int | None:
-    """A number is taken out of the fields; what is not one stays there, and thus in `extra`."""
-    value = fields.get(key)
-    if value is None or not _is_number(value):
-        return None
-    del fields[key]
-    return int(value)
-
-
-def _is_number(text: str) -> bool:
-    return len(text) <= 18 and text.isascii() and text.isdigit()
-
-
-def _take_float(fields: dict[str, str], key: str) -> float | None:
-    try:
-        number = float(fields[key])
-    except (KeyError, ValueError):
-        return None
-    del fields[key]
-    return number
-
-
-def _take_time(fields: dict[str, str], key: str) -> int | None:
-    value = fields.get(key)
-    if value is None:
-        return None
-    try:
-        time_ns = _parse_time(value)
-    except ValueError:
-        return None
-    del fields[key]
-    return time_ns
-
-
-def _parse_time(text: str) -> int:
-    """ISOTime2Frac, in UTC (control-spec 2.4), as nanoseconds.
-
-    Raises: ValueError: it is none.
-    """
-    fraction = text[20:]
-    if len(fraction) == 6 and text[19] == "." and _is_number(fraction):
-        return _parse_second(text[:19]) + int(fraction) * 1000  # many times share their second, few more than that
-    return _parse_second(text)
-
-
-@lru_cache(maxsize=1024)
-def _parse_second(text: str) -> int:
-    since = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
-
-
-def parse_relay(text: str) -> Relay:
-    """A LongName (control-spec 2.4); a name of another form is kept as a nickname."""
-    match = _LONG_NAME.fullmatch(text)
-    return Relay(match[1].upper(), match[2] or "") if match else Relay("", text)
-
-
-def _parse_path(text: str) -> tuple[Relay, ...]:
-    """LongName *("," LongName) (control-spec 2.4)."""
-    return tuple(parse_relay(name) for name in text.split(","))
-
-
-_parse_path_cached = lru_cache(maxsize=1024)(_parse_path)
-
-
-def _take_path(words: list[str]) -> tuple[tuple[Relay, ...], int]:
-    """The path of a circuit, if there is one, and where its keywords begin."""
-    if len(words) < 4:
-        return (), 3
-    word = words[3]
-    if not word.startswith("$") and "=" in word:
-        return (), 3
-    return (_parse_path_cached if len(word) <= _CACHED_PATH_CHARACTERS else _parse_path)(word), 4
-
-
-@lru_cache(maxsize=256)
-def _parse_flags(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
+    return UnknownEvent(time_ns, keyword, cut_credentials("\n".join(parts)))
 
 
 def _check_id(words: list[str], index: int) -> str:
@@ -231,97 +126,113 @@ def _check_length(words: list[str], count: int) -> None:
         raise ControlProtocolError(f"a {words[0]} event has fewer than {count - 1} arguments")
 
 
-# --- one function for each type of event ----------------------------------------------------------------------------
+# --- one function for each type of event; it gets the words that stand at the line's beginning, and the rest ---------
 
 
-def _parse_circuit(time_ns: int, words: list[str], reply: Reply) -> CircuitEvent:
-    _check_length(words, 3)
-    circuit_id = _check_id(words, 1)
-    path, start = _take_path(words)
-    fields = _fields(words, start, reply)
+def _take_path(words: list[str], rest: Rest) -> tuple[tuple[Relay, ...], Rest]:
+    """The path of a circuit, if there is one, and the keywords after it."""
+    if len(words) < 4:
+        return (), rest
+    word = words[3]
+    if "=" in word and not word.startswith("$"):
+        return (), put_back(word, rest)
+    return parse_path(word), rest
+
+
+_CircuitFields: TypeAlias = tuple[
+    tuple[str, ...],
+    str | None,
+    str | None,
+    str | None,
+    int | None,
+    str | None,
+    str | None,
+    str | None,
+    int | None,
+]
+
+
+def _take_circuit_fields(fields: dict[str, str]) -> _CircuitFields:
+    """What CIRC and CIRC_MINOR have alike, in the order of their fields."""
     take = fields.pop
     flags = take("BUILD_FLAGS", None)
-    return CircuitEvent(
-        time_ns,
-        circuit_id,
-        words[2],
-        path,
-        _parse_flags(flags) if flags else (),
+    return (
+        tuple(flags.split(",")) if flags else (),
         take("PURPOSE", None),
         take("HS_STATE", None),
         take("REND_QUERY", None),
-        _take_time(fields, "TIME_CREATED"),
+        take_time(fields, "TIME_CREATED"),
         take("REASON", None),
         take("REMOTE_REASON", None),
         take("CONFLUX_ID", None),
-        _take_int(fields, "CONFLUX_RTT"),
-        _extra(fields),
+        take_int(fields, "CONFLUX_RTT"),
     )
 
 
-def _parse_circuit_minor(time_ns: int, words: list[str], reply: Reply) -> CircuitMinorEvent:
-    _check_length(words, 3)
-    circuit_id = _check_id(words, 1)
-    path, start = _take_path(words)
-    fields = _fields(words, start, reply)
-    take = fields.pop
-    flags = take("BUILD_FLAGS", None)
-    return CircuitMinorEvent(
-        time_ns,
-        circuit_id,
-        words[2],
-        path,
-        _parse_flags(flags) if flags else (),
-        take("PURPOSE", None),
-        take("HS_STATE", None),
-        take("REND_QUERY", None),
-        _take_time(fields, "TIME_CREATED"),
-        take("REASON", None),
-        take("REMOTE_REASON", None),
-        take("CONFLUX_ID", None),
-        _take_int(fields, "CONFLUX_RTT"),
-        take("OLD_PURPOSE", None),
-        take("OLD_HS_STATE", None),
-        _extra(fields),
-    )
+@remembered
+def _read_circuit(rest: Rest) -> tuple[_CircuitFields, Mapping[str, str]]:
+    fields = split_fields(rest)
+    return _take_circuit_fields(fields), frozen(fields)
 
 
-def _parse_stream(time_ns: int, words: list[str], reply: Reply) -> StreamEvent:
-    _check_length(words, 5)
-    stream_id = _check_id(words, 1)
-    circuit_id = _check_id(words, 3)
-    fields = _fields(words, 5, reply)
+@remembered
+def _read_circuit_minor(rest: Rest) -> tuple[_CircuitFields, str | None, str | None, Mapping[str, str]]:
+    fields = split_fields(rest)
     take = fields.pop
-    return StreamEvent(
-        time_ns,
-        stream_id,
-        words[2],
-        circuit_id,
-        words[4],
+    return _take_circuit_fields(fields), take("OLD_PURPOSE", None), take("OLD_HS_STATE", None), frozen(fields)
+
+
+@remembered
+def _read_stream(
+    rest: Rest,
+) -> tuple[str | None, str | None, str | None, str | None, str | None, str | None, Mapping[str, str]]:
+    fields = split_fields(rest)
+    take = fields.pop
+    return (
         take("REASON", None),
         take("REMOTE_REASON", None),
         take("SOURCE", None),
         take("SOURCE_ADDR", None),
         take("PURPOSE", None),
         take("CLIENT_PROTOCOL", None),
-        _extra(fields),
+        frozen(fields),
     )
 
 
-def _parse_orconn(time_ns: int, words: list[str], reply: Reply) -> OrConnEvent:
+def _parse_circuit(time_ns: int, words: list[str], rest: Rest) -> CircuitEvent:
     _check_length(words, 3)
-    fields = _fields(words, 3, reply)
-    circuits = _take_int(fields, "NCIRCS")
+    path, rest = _take_path(words, rest)
+    fields, extra = _read_circuit(rest)
+    return CircuitEvent(time_ns, _check_id(words, 1), words[2], path, *fields, extra)
+
+
+def _parse_circuit_minor(time_ns: int, words: list[str], rest: Rest) -> CircuitMinorEvent:
+    _check_length(words, 3)
+    path, rest = _take_path(words, rest)
+    fields, old_purpose, old_hs_state, extra = _read_circuit_minor(rest)
+    return CircuitMinorEvent(time_ns, _check_id(words, 1), words[2], path, *fields, old_purpose, old_hs_state, extra)
+
+
+def _parse_stream(time_ns: int, words: list[str], rest: Rest) -> StreamEvent:
+    _check_length(words, 5)
+    _, _, status, _, target = words
+    return StreamEvent(time_ns, _check_id(words, 1), status, _check_id(words, 3), target, *_read_stream(rest))
+
+
+def _parse_orconn(time_ns: int, words: list[str], rest: Rest) -> OrConnEvent:
+    _check_length(words, 3)
+    fields = split_fields(rest)
+    circuits = take_int(fields, "NCIRCS")
     take = fields.pop
-    return OrConnEvent(time_ns, words[1], words[2], take("REASON", None), circuits, take("ID", None), _extra(fields))
+    return OrConnEvent(time_ns, words[1], words[2], take("REASON", None), circuits, take("ID", None), frozen(fields))
 
 
-def _parse_status(time_ns: int, words: list[str], reply: Reply) -> StatusEvent | BootstrapEvent:
+def _parse_status(time_ns: int, words: list[str], rest: Rest) -> StatusEvent | BootstrapEvent:
     _check_length(words, 3)
-    fields = _fields(words, 3, reply)
+    fields = split_fields(rest)
     if words[2] != "BOOTSTRAP" or words[0] != "STATUS_CLIENT":
-        return StatusEvent(time_ns, words[0], words[1], words[2], _extra(fields))
-    progress = _take_int(fields, "PROGRESS")
+        return StatusEvent(time_ns, words[0], words[1], words[2], frozen(fields))
+    progress = take_int(fields, "PROGRESS")
     if progress is None:
         raise ControlProtocolError("a STATUS_CLIENT BOOTSTRAP event has no PROGRESS")
     take = fields.pop
@@ -334,38 +245,37 @@ def _parse_status(time_ns: int, words: list[str], reply: Reply) -> StatusEvent |
         take("SUMMARY", ""),
         take("WARNING", None),
         take("REASON", None),
-        _take_int(fields, "COUNT"),
+        take_int(fields, "COUNT"),
         take("RECOMMENDATION", None),
         host,
         take("HOSTADDR", None),
-        _extra(fields),
+        frozen(fields),
     )
 
 
-def _parse_build_timeout(time_ns: int, words: list[str], reply: Reply) -> BuildTimeoutEvent:
+def _parse_build_timeout(time_ns: int, words: list[str], rest: Rest) -> BuildTimeoutEvent:
     _check_length(words, 2)
-    fields = _fields(words, 2, reply)
+    fields = split_fields(rest)
     return BuildTimeoutEvent(
         time_ns,
         words[1],
-        _take_int(fields, "TOTAL_TIMES"),
-        _take_int(fields, "TIMEOUT_MS"),
-        _take_float(fields, "CUTOFF_QUANTILE"),
-        _take_float(fields, "TIMEOUT_RATE"),
-        _take_int(fields, "CLOSE_MS"),
-        _take_float(fields, "CLOSE_RATE"),
-        _extra(fields),
+        take_int(fields, "TOTAL_TIMES"),
+        take_int(fields, "TIMEOUT_MS"),
+        take_float(fields, "CUTOFF_QUANTILE"),
+        take_float(fields, "TIMEOUT_RATE"),
+        take_int(fields, "CLOSE_MS"),
+        take_float(fields, "CLOSE_RATE"),
+        frozen(fields),
     )
 
 
-def _parse_hs_desc(time_ns: int, words: list[str], reply: Reply) -> HsDescEvent:
+def _parse_hs_desc(time_ns: int, words: list[str], rest: Rest) -> HsDescEvent:
     _check_length(words, 3)
-    start = 3
-    while start < min(len(words), 6) and "=" not in words[start]:  # no DescriptorID has one: base32, base64 unpadded
-        start += 1
-    auth_type, hs_dir, descriptor_id = (*words[3:start], *_NO_WORDS)[:3]
-    fields = _fields(words, start, reply)
-    replica = _take_int(fields, "REPLICA")
+    while len(words) > 3 and "=" in words[-1]:  # no DescriptorID has one: base32, base64 unpadded
+        rest = put_back(words.pop(), rest)
+    auth_type, hs_dir, descriptor_id = (*words[3:], *_NO_WORDS)[:3]
+    fields = split_fields(rest)
+    replica = take_int(fields, "REPLICA")
     take = fields.pop
     return HsDescEvent(
         time_ns,
@@ -377,51 +287,50 @@ def _parse_hs_desc(time_ns: int, words: list[str], reply: Reply) -> HsDescEvent:
         take("REASON", None),
         replica,
         take("HSDIR_INDEX", None),
-        _extra(fields),
+        frozen(fields),
     )
 
 
-def _parse_stream_bandwidth(time_ns: int, words: list[str], reply: Reply) -> StreamBandwidthEvent:
+def _parse_stream_bandwidth(time_ns: int, words: list[str], rest: Rest) -> StreamBandwidthEvent:
     _check_length(words, 4)
     stream_id = _check_id(words, 1)
-    if not (_is_number(words[2]) and _is_number(words[3])):
+    if not (is_number(words[2]) and is_number(words[3])):
         raise ControlProtocolError("a STREAM_BW event has something else where numbers belong")
-    start = 4
     tor_time_ns = None
     if len(words) > 4:
         try:
-            tor_time_ns = _parse_time(words[4])
-            start = 5
+            tor_time_ns = parse_time(words[4])
         except ValueError:
-            pass  # it goes with the fields
-    fields = _fields(words, start, reply) if len(words) > start or len(reply.lines) > 1 else {}
-    return StreamBandwidthEvent(time_ns, stream_id, int(words[2]), int(words[3]), tor_time_ns, _extra(fields))
+            rest = put_back(words[4], rest)
+    fields = split_fields(rest) if rest else {}
+    return StreamBandwidthEvent(time_ns, stream_id, int(words[2]), int(words[3]), tor_time_ns, frozen(fields))
 
 
-def _parse_circuit_bandwidth(time_ns: int, words: list[str], reply: Reply) -> CircuitBandwidthEvent:
-    fields = _fields(words, 1, reply)
-    circuit_id = _check_id(["CIRC_BW", fields.pop("ID", "")], 1)
+def _parse_circuit_bandwidth(time_ns: int, words: list[str], rest: Rest) -> CircuitBandwidthEvent:
+    fields = split_fields(rest)
+    circuit_id = _check_id([words[0], fields.pop("ID", "")], 1)
     return CircuitBandwidthEvent(
         time_ns,
         circuit_id,
-        _take_int(fields, "READ"),
-        _take_int(fields, "WRITTEN"),
-        _take_time(fields, "TIME"),
-        _extra(fields),
+        take_int(fields, "READ"),
+        take_int(fields, "WRITTEN"),
+        take_time(fields, "TIME"),
+        frozen(fields),
     )
 
 
 _NO_WORDS = ("", "", "")
-_PARSERS: dict[str, Callable[[int, list[str], Reply], Event]] = {
-    "CIRC": _parse_circuit,
-    "CIRC_MINOR": _parse_circuit_minor,
-    "STREAM": _parse_stream,
-    "ORCONN": _parse_orconn,
-    "STATUS_GENERAL": _parse_status,
-    "STATUS_CLIENT": _parse_status,
-    "STATUS_SERVER": _parse_status,
-    "BUILDTIMEOUT_SET": _parse_build_timeout,
-    "HS_DESC": _parse_hs_desc,
-    "STREAM_BW": _parse_stream_bandwidth,
-    "CIRC_BW": _parse_circuit_bandwidth,
+# How many words come before the keywords at the most, the event's own included; and what reads them.
+_PARSERS: dict[str, tuple[int, Callable[[int, list[str], Rest], Event]]] = {
+    "CIRC": (4, _parse_circuit),
+    "CIRC_MINOR": (4, _parse_circuit_minor),
+    "STREAM": (5, _parse_stream),
+    "ORCONN": (3, _parse_orconn),
+    "STATUS_GENERAL": (3, _parse_status),
+    "STATUS_CLIENT": (3, _parse_status),
+    "STATUS_SERVER": (3, _parse_status),
+    "BUILDTIMEOUT_SET": (2, _parse_build_timeout),
+    "HS_DESC": (6, _parse_hs_desc),
+    "STREAM_BW": (5, _parse_stream_bandwidth),
+    "CIRC_BW": (1, _parse_circuit_bandwidth),
 }
