@@ -178,6 +178,7 @@ class TorMapper:
             self._onions.forget()
             self._orconns.close(reason, time_ns)
             self._bootstrap.close(reason, time_ns)
+            self._build_timeout.forget()
         self._circuits.tell()
 
     # --- what circuits do, told by their mapper under the lock -------------------------------------------------------

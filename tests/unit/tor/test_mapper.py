@@ -871,3 +871,14 @@ def test_any_events_in_any_order(steps: list[tuple[int, str]]) -> None:
             kept = {name for name, value in vars(part).items() if isinstance(value, dict) and value}
             assert kept <= {"_actions", "_waiting"}
         assert not any(mapper._streams._waiting.values())
+
+
+def test_another_tor_learns_its_build_timeout_anew(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """What tor waited for circuits is on each build that began while it held, and goes with that run of tor."""
+    feed(mapper, "0 BUILDTIMEOUT_SET COMPUTED TIMEOUT_MS=1500 CUTOFF_QUANTILE=0.8 TIMEOUT_RATE=0.1")
+    feed(mapper, READY)
+    mapper.close("TOR_EXITED", T0 + 40 * MS)
+    feed(mapper, READY)
+    mapper.close("DETACHED", T0 + 80 * MS)
+    builds = [record for record in captured.records if record.name == "tor.circuit.build"]
+    assert [record.attributes.get("tor.cbt.timeout_ms") for record in builds] == [1500, None]
