@@ -135,3 +135,16 @@ REPORT_SPANS_DRAWN = 300
 REPORT_SLOWEST = 100
 # Characters of a name that are shown; a hostile one may have millions.
 REPORT_NAME_CHARS = 200
+
+# --- privacy --------------------------------------------------------------------------------------------------------
+
+# Destinations that are recognised in texts: 200 bytes each. A program that visits more has long ended the spans of the
+# first ones.
+PLACES_REMEMBERED = 4096
+# Names of DNS have 253 characters at the most.
+PLACE_CHARACTERS = 255
+# A text that is longer is not searched for places, which takes a millisecond or two by then, but hashed as a whole.
+SEARCHED_CHARACTERS = 4 * KIB
+# What was found in short texts is remembered, because programs repeat themselves: some megabytes at the most.
+SEARCHED_TEXTS = 4096
+SEARCHED_TEXT_CHARACTERS = 256

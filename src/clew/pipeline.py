@@ -83,6 +83,8 @@ class Pipeline:
         queue: its `start_worker` becomes this pipeline's.
         batch_delay: seconds after which a batch is exported that is not full.
         close_timeout: seconds that the end of the process may be delayed by.
+
+    `exporter` may be replaced at any moment, by one that gives the batches on: the next batch goes there.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Pipeline:
         close_timeout: float,
     ) -> None:
         self._queue = queue
-        self._exporter = exporter
+        self.exporter = exporter
         self._resource = resource
         self._scope = scope
         self._batch_delay = batch_delay
@@ -171,7 +173,7 @@ class Pipeline:
         spans, count = taken
         failed = count
         try:
-            self._exporter.export(Batch(spans, count, self._resource, self._scope))
+            self.exporter.export(Batch(spans, count, self._resource, self._scope))
             failed = 0
         except ExportError as error:
             if error.rejected is not None:
@@ -193,7 +195,7 @@ class Pipeline:
             return
         self._queue.closed = True
         try:
-            self._exporter.close()
+            self.exporter.close()
         except Exception as error:  # noqa: BLE001 - whatever an exporter raises stays away from the program
             self._report(error, 0)
         finally:
@@ -217,7 +219,7 @@ class Pipeline:
 
             logging.getLogger("clew").warning(
                 "%s could not deliver %d spans%s: %s",
-                type(self._exporter).__name__,
+                type(getattr(self.exporter, "wrapped", self.exporter)).__name__,
                 failed,
                 f" (and {untold} since it last said so)" if untold else "",
                 f"{type(error).__name__}: {error}",

@@ -43,7 +43,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Exporter(Protocol):
-    """Delivers batches of spans somewhere."""
+    """Delivers batches of spans somewhere.
+
+    One that keeps them on this machine may say so by an attribute `leaves_machine = False`. It matters where spans pass
+    a level of privacy (`clew.tor`): without it they are taken to leave, and get the strictest.
+    """
 
     def export(self, batch: Batch) -> None:
         """Deliver a batch; return when it is delivered.

@@ -82,6 +82,19 @@ class Tracer(TracerCore):
         scope = Scope("clew", __version__)
         self._pipeline = Pipeline(self._queue, exporter, self.resource, scope, float(batch_delay), self._close_timeout)
 
+    @property
+    def exporter(self) -> Exporter:
+        """Where the spans go.
+
+        Another may be put in its place at any moment, such as one that wraps it: what waits goes there too. The one
+        that was there is not closed. Raises ConfigurationError for what is no exporter.
+        """
+        return self._pipeline.exporter
+
+    @exporter.setter
+    def exporter(self, exporter: Exporter) -> None:
+        self._pipeline.exporter = check_exporter(exporter)
+
     @overload
     def trace(self, function: _F, /) -> _F: ...
 

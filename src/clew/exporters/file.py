@@ -45,6 +45,8 @@ class FileExporter:
     Raises: ConfigurationError, when the file cannot be opened.
     """
 
+    leaves_machine = False
+
     def __init__(self, path: str | os.PathLike[str], *, pretty: bool = False) -> None:
         if path == "":
             raise ConfigurationError('FileExporter takes the path of a file, as in FileExporter("traces.jsonl").')

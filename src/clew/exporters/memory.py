@@ -17,6 +17,8 @@ class MemoryExporter:
     A tracer exports on its own time: `tracer.flush()` first, to find what ended so far.
     """
 
+    leaves_machine = False
+
     def __init__(self) -> None:
         self._batches: list[Batch] = []
 

@@ -31,7 +31,7 @@ class MultiExporter:
     def __init__(self, *exporters: Exporter) -> None:
         if not exporters:
             raise ConfigurationError("MultiExporter takes at least one exporter: MultiExporter(StdoutExporter()).")
-        self._exporters = tuple(check_exporter(exporter) for exporter in exporters)
+        self.exporters = tuple(check_exporter(exporter) for exporter in exporters)
 
     def export(self, batch: Batch) -> None:
         """Deliver to each.
@@ -50,7 +50,7 @@ class MultiExporter:
     def _each(self, call: Callable[[Exporter], None], count: int) -> None:
         faults: list[str] = []
         rejected = 0
-        for exporter in self._exporters:
+        for exporter in self.exporters:
             try:
                 call(exporter)
             except Exception as error:  # noqa: BLE001 - whatever one raises, it must not stop the others
@@ -62,4 +62,4 @@ class MultiExporter:
             raise ExportError("; ".join(faults), rejected=min(rejected, count))
 
     def __repr__(self) -> str:
-        return f"MultiExporter({', '.join(map(repr, self._exporters))})"
+        return f"MultiExporter({', '.join(map(repr, self.exporters))})"

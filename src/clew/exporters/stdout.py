@@ -24,6 +24,8 @@ class StdoutExporter:
         pretty: an indented tree for people; else OTLP JSON Lines.
     """
 
+    leaves_machine = False
+
     def __init__(self, *, pretty: bool = False) -> None:
         self._pretty = pretty
 

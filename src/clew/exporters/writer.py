@@ -40,6 +40,8 @@ class WriterExporter:
     Raises: ConfigurationError.
     """
 
+    leaves_machine = False
+
     def __init__(self, writer: TextWriter | BytesWriter, *, pretty: bool = False) -> None:
         if not callable(getattr(writer, "write", None)):
             raise ConfigurationError(

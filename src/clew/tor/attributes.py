@@ -1,6 +1,6 @@
 """What the attributes of tor's spans tell, and what each level of privacy does with it: two tables.
 
-What is not declared here counts as telling.
+What is not declared here counts as telling. What an application's own spans say is in `conventions.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ class Content(Enum):
     GUARD = "the guard"
     GUARD_LABEL = "the guard's nickname"
     DESTINATION = "where the user goes"
-    CLIENT = "where the user is"
+    CLIENT = "where the user is, or who"
     TEXT = "free text"
+    CODE = "a name in the program's own code"
+    VERSION = "a version"
+    APPLICATION = "anything else that an application says"
+    SECRET = "what opens something"  # noqa: S105 - a kind of value
     UNDECLARED = "anything else"
 
 
@@ -37,11 +41,12 @@ class Rule(Enum):
 
     KEEP = "kept"
     HASH = "hashed"
+    SEARCH = "kept but for what tells in it"
     BUCKET = "rounded up to a power of four"
     DROP = "dropped"
 
 
-_K, _H, _B, _D = Rule.KEEP, Rule.HASH, Rule.BUCKET, Rule.DROP
+_K, _H, _S, _B, _D = Rule.KEEP, Rule.HASH, Rule.SEARCH, Rule.BUCKET, Rule.DROP
 
 # For each content: at ANONYMOUS, PSEUDONYMOUS, OPERATOR, LAB.
 RULES: dict[Content, tuple[Rule, Rule, Rule, Rule]] = {
@@ -61,6 +66,11 @@ RULES: dict[Content, tuple[Rule, Rule, Rule, Rule]] = {
     Content.DESTINATION: (_D, _H, _K, _K),
     Content.CLIENT: (_D, _H, _H, _K),
     Content.TEXT: (_D, _D, _D, _K),
+    # A name in code is searched too; at ANONYMOUS it is dropped if anything is found.
+    Content.CODE: (_K, _K, _K, _K),
+    Content.VERSION: (_K, _K, _K, _K),
+    Content.APPLICATION: (_D, _S, _S, _K),
+    Content.SECRET: (_D, _D, _D, _D),
     Content.UNDECLARED: (_D, _H, _H, _K),
 }
 

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from clew.tor import bootstrap, build_timeout, circuits, onion, orconn, streams
+from clew.tor.conventions import CONVENTIONS
 from clew.tor.privacy import ATTRIBUTES, LEVEL_ATTRIBUTE, RULES, Attribute, Content, Privacy
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ _PRIVACY = f"""\
 
 Everything that comes from tor passes through `privacy.py` before it becomes an attribute. What is declared here is
 treated as its row says, what is not is treated as "anything else". A value that cannot be what its attribute is
-declared to be (text in the place of a number, say) is "anything else" too.
+declared to be (text in the place of a number, say) is "anything else" too. Spans pass a level once more when they are
+exported, an application's own among them: [the guide](guide/privacy.md) says what is done with those.
 
 """
 
@@ -59,6 +61,15 @@ A hash is keyed (BLAKE2b, 64 bits); the key is made when the filter is, and is n
 within one run and cannot be undone or compared between runs. `{LEVEL_ATTRIBUTE}` is on the resource of what clew makes
 for tor alone, and on every `tor.circuit.build`. The time of day is kept at every level. SOCKS credentials, cookies,
 keys, descriptors and payload never reach this code.
+
+"""
+
+_CONVENTIONS = """\
+
+### Of an application's spans
+
+Names that OpenTelemetry's conventions give. Where a name stands in both tables, this one is for the application. What
+is in neither is "anything else that an application says".
 
 """
 
@@ -81,8 +92,23 @@ def mapping_document() -> str:
             ((f"`{a.name}`", a.meaning, *(_rules(a, level) for level in Privacy)) for a in ATTRIBUTES),
         ),
         "\nA relay is taken for the guard unless `tor.hop.index` beside it is 2 or more.\n",
+        _CONVENTIONS,
+        _table(
+            ("what they tell", "attributes", *(f"{level.value}" for level in Privacy)),
+            (
+                (meaning, " ".join(f"`{row.name}`" for row in rows), *(rule.value for rule in RULES[rows[0].content]))
+                for meaning, rows in _by_meaning().items()
+            ),
+        ),
     ]
     return "".join(parts)
+
+
+def _by_meaning() -> dict[str, list[Attribute]]:
+    meanings: dict[str, list[Attribute]] = {}
+    for row in CONVENTIONS:
+        meanings.setdefault(row.meaning, []).append(row)
+    return meanings
 
 
 def _section(machine: Machine[Any, Any, Any]) -> Iterator[str]:

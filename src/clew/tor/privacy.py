@@ -10,23 +10,26 @@ import os
 import re
 from enum import IntEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from clew.errors import ConfigurationError
 from clew.tor.attributes import ATTRIBUTES, LEVEL_ATTRIBUTE, RULES, Attribute, Content, Rule
+from clew.tor.places import Places, relay_of_exit_name, spelling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "ATTRIBUTES",
     "LEVEL_ATTRIBUTE",
+    "PLAUSIBLE",
     "RULES",
     "Attribute",
     "Content",
     "Privacy",
     "PrivacyFilter",
     "Rule",
+    "bucket",
     "parse_privacy",
 ]
 
@@ -53,9 +56,6 @@ def parse_privacy(text: str) -> Privacy:
     raise ConfigurationError(f"there is no privacy level {text!r}; say {names}")
 
 
-_UNDECLARED = Attribute("", Content.UNDECLARED, "")
-_BY_NAME = {attribute.name: attribute for attribute in ATTRIBUTES}
-
 # A keyword of tor's is short, of letters, digits and "_" (the longest of today has 24). Names, addresses, fingerprints
 # and onion addresses that stray into such a field are longer, or have other characters, or are caught by neither: those
 # fields are written by tor itself, and hold nothing that others choose.
@@ -69,10 +69,8 @@ _KEY_BYTES = 32
 _HASH_BYTES = 8  # 64 bits: among the 10,000 relays of the network, two collide once in 4e11 files
 
 # Values that stand for a place in the network. A place has one hash, in whichever of these attributes it stands.
-_PLACES = frozenset({Content.RELAY, Content.GUARD, Content.DESTINATION, Content.CLIENT})
-# A relay as a stream's target: tor's own requests to a directory (tor's manual, MAPADDRESS and ".exit").
-_EXIT_NAME = re.compile(r"(?:.*\.)?\$?([0-9a-f]{40})(?:[~=][0-9a-z]+)?\.exit")
-_LONG_NAME = re.compile(r"\$([0-9a-f]{40})(?:[~=].*)?", re.DOTALL)
+_PLACES = (Content.RELAY, Content.GUARD, Content.DESTINATION, Content.CLIENT)
+_PLACE_NAMES = frozenset(attribute.name for attribute in ATTRIBUTES if attribute.content in _PLACES)
 
 
 class PrivacyFilter:
@@ -82,25 +80,29 @@ class PrivacyFilter:
     own spans and the mapper's. A hash passes unchanged: what went through a filter may go through it again, or through
     one of a lower level made from it by `at`.
 
-    Thread: any; nothing changes after construction.
+    Thread: any.
     """
 
-    __slots__ = ("_key", "_rules", "level")
+    __slots__ = ("_key", "_plans", "_undeclared", "level", "places")
 
     level: Privacy
+    places: Places  # the destinations that were hashed or dropped
 
     def __init__(self, level: Privacy = Privacy.PSEUDONYMOUS) -> None:
         self.level = Privacy(level)
+        self.places = Places()
         self._key = os.urandom(_KEY_BYTES)
-        self._rules = {content: rules[self.level] for content, rules in RULES.items()}
+        self._plans = {row.name: _plan(row, self.level) for row in ATTRIBUTES}
+        self._undeclared = _plan(Attribute("", Content.UNDECLARED, ""), self.level)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PrivacyFilter cannot be written: its key would be")
 
     def at(self, level: Privacy) -> PrivacyFilter:
-        """A filter of another level, whose hashes are the same as this one's."""
+        """A filter of another level, whose hashes are the same as this one's, and that knows the same places."""
         other = PrivacyFilter(level)
         other._key = self._key
+        other.places = self.places
         return other
 
     @property
@@ -118,24 +120,26 @@ class PrivacyFilter:
         A relay is taken for the guard unless `tor.hop.index` among the attributes says otherwise.
         """
         hop = attributes.get("tor.hop.index", 1)
-        is_guard = not isinstance(hop, int) or hop <= 1
+        may_be_guard = not isinstance(hop, int) or hop <= 1
         kept: dict[str, object] = {}
         for name, value in attributes.items():
             if value is None:
                 continue
-            row = _BY_NAME.get(name, _UNDECLARED)
-            content = row.at_guard if is_guard and row.at_guard is not None else row.content
-            if content is Content.DESTINATION and isinstance(value, str) and _EXIT_NAME.fullmatch(value.lower()):
-                content = Content.GUARD if is_guard else Content.RELAY
-            rule = self._rules[content]
-            if not _is_plausible(content, value):
-                rule = self._rules[Content.UNDECLARED]
+            plan = self._plans.get(name, self._undeclared)
+            rule = plan.at_guard if may_be_guard else plan.rule
+            if plan.is_plausible is not None and not plan.is_plausible(value):
+                rule = self._undeclared.rule
+            elif plan.at_relay is not None and isinstance(value, str):
+                if relay_of_exit_name(value) is not None:
+                    rule = plan.at_relay[may_be_guard]
+                elif rule is not Rule.KEEP:
+                    self.places.add(value)
             if rule is Rule.KEEP:
                 kept[name] = value
             elif rule is Rule.HASH:
                 kept[name] = self.hash(name, value)
             elif rule is Rule.BUCKET and isinstance(value, int):
-                kept[name] = _bucket(value)
+                kept[name] = bucket(value)
         return kept
 
     def keyword(self, value: str | None) -> str | None:
@@ -151,37 +155,64 @@ class PrivacyFilter:
         if isinstance(value, str):
             if _HASH.fullmatch(value):
                 return value
-            if _BY_NAME.get(name, _UNDECLARED).content in _PLACES:
-                name, value = "", _place(value)
+            if name in _PLACE_NAMES:
+                name, value = "", spelling(value)
         data = f"{name}\0{value}".encode("utf-8", "backslashreplace")
         return "hash:" + blake2b(data, key=self._key, digest_size=_HASH_BYTES).hexdigest()
 
 
-def _place(text: str) -> str:
-    """One spelling for all of a relay, a name or an address."""
-    text = text.lower()
-    if "$" in text or text.endswith(".exit"):
-        relay = _LONG_NAME.fullmatch(text) or _EXIT_NAME.fullmatch(text)
-        return text if relay is None else relay[1]
-    return text.removesuffix(".").removesuffix(".onion").removeprefix("[").removesuffix("]")
+# --- what a value can be --------------------------------------------------------------------------------------------
 
 
-def _is_plausible(content: Content, value: object) -> bool:
-    """Whether a value can be what its attribute is declared to be. A name in the place of a number must not slip by."""
-    if content is Content.MEASURE or content is Content.BYTES:
-        return isinstance(value, int | float)
-    if content is Content.ID:
-        return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
-    if content is Content.MACHINE:
-        return isinstance(value, int | float) or (isinstance(value, str) and _HEX.fullmatch(value) is not None)
-    if content is Content.KEYWORD:
-        if isinstance(value, str):
-            return _KEYWORD.fullmatch(value) is not None
-        return isinstance(value, tuple) and all(isinstance(v, str) and _KEYWORD.fullmatch(v) for v in value)
-    return True
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
-def _bucket(value: int) -> int:
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
+
+
+def _is_of_machine(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and _HEX.fullmatch(value) is not None)
+
+
+def _is_keyword(value: object) -> bool:
+    if isinstance(value, str):
+        return _KEYWORD.fullmatch(value) is not None
+    return isinstance(value, tuple) and all(isinstance(v, str) and _KEYWORD.fullmatch(v) for v in value)
+
+
+# A name in the place of a number must not slip by. Contents that are not here may be any value.
+PLAUSIBLE: dict[Content, Callable[[object], bool]] = {
+    Content.MEASURE: _is_number,
+    Content.BYTES: _is_number,
+    Content.ID: _is_id,
+    Content.MACHINE: _is_of_machine,
+    Content.KEYWORD: _is_keyword,
+}
+
+
+class _Plan(NamedTuple):
+    """A row of the table at one level."""
+
+    rule: Rule
+    at_guard: Rule
+    is_plausible: Callable[[object], bool] | None
+    at_relay: tuple[Rule, Rule] | None  # of a destination, where it is a relay; and where that may be the guard
+
+
+def _plan(row: Attribute, level: Privacy) -> _Plan:
+    rule = RULES[row.content][level]
+    at_relay = RULES[Content.RELAY][level], RULES[Content.GUARD][level]
+    return _Plan(
+        rule,
+        rule if row.at_guard is None else RULES[row.at_guard][level],
+        PLAUSIBLE.get(row.content),
+        at_relay if row.content is Content.DESTINATION else None,
+    )
+
+
+def bucket(value: int) -> int:
     """The next power of four: 0, 1, 4, 16, ... So few steps that a page is hardly recognised by its size."""
     if value <= 0:
         return 0
