@@ -148,3 +148,13 @@ SEARCHED_CHARACTERS = 4 * KIB
 # What was found in short texts is remembered, because programs repeat themselves: some megabytes at the most.
 SEARCHED_TEXTS = 4096
 SEARCHED_TEXT_CHARACTERS = 256
+
+# --- recordings of tor's events ---------------------------------------------------------------------------------------
+
+# What a recording keeps in memory before it is written, and so what the end of the process can cost, if nobody flushes.
+RECORDING_BUFFER_BYTES = 64 * KIB
+# xz loses what was not ended: so much text, or that of so many seconds. A stream's ends cost 60 bytes.
+RECORDING_STREAM_BYTES = 4 * MIB
+RECORDING_STREAM_SECONDS = 60.0
+# Problems of a log of tor's events that are kept with their line's number; all are counted.
+LOG_PROBLEMS_KEPT = 10
