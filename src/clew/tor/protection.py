@@ -8,12 +8,13 @@ from clew.errors import ConfigurationError, ExportError
 from clew.exporters import MultiExporter
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tor.scrub import Scrubber
+from clew.tracer import Tracer
 
 if TYPE_CHECKING:
+    from clew._hot import TracerCore
     from clew.otlp import Batch
     from clew.protocols import Exporter
-    from clew.tor.control import ControlClient
-    from clew.tracer import Tracer
+    from clew.tor.source import EventSource
 
 __all__ = ["ScrubbingExporter", "allow_level", "protect"]
 
@@ -51,7 +52,7 @@ class ScrubbingExporter:
 
 
 def protect(
-    tracer: Tracer,
+    tracer: TracerCore,
     privacy: Privacy | PrivacyFilter = Privacy.PSEUDONYMOUS,
     *,
     leaving: Privacy = Privacy.ANONYMOUS,
@@ -62,6 +63,7 @@ def protect(
     end long after it. Calling it again changes the levels, and keeps the key of the hashes unless a filter is given.
 
     Args:
+        tracer: a `Tracer`; a bare core has no exporters to protect.
         privacy: for exporters whose spans stay on this machine: the level, or a filter that is shared with others whose
             hashes shall agree.
         leaving: for exporters whose spans leave it, if that is lower. An exporter of clew's says which it is by its
@@ -70,14 +72,13 @@ def protect(
     Returns: the filter, for a mapper or a CircuitManager whose hashes shall be the same.
     Thread: any. Does not block: the work is done by the tracer's worker.
     """
-    known = _filter_of(tracer.exporter)
+    known = _filter_of(tracer.exporter) if isinstance(tracer, Tracer) else None
     if isinstance(privacy, PrivacyFilter):
         local = privacy
-    elif known is not None:
-        local = known.at(privacy)
     else:
-        local = PrivacyFilter(privacy)
-    tracer.exporter = _wrap(tracer.exporter, local, local.at(min(local.level, leaving)))
+        local = PrivacyFilter(privacy) if known is None else known.at(privacy)
+    if isinstance(tracer, Tracer):
+        tracer.exporter = _wrap(tracer.exporter, local, local.at(min(local.level, leaving)))
     return local
 
 
@@ -97,7 +98,7 @@ def _filter_of(exporter: Exporter) -> PrivacyFilter | None:
     return None
 
 
-def allow_level(control: ControlClient, level: Privacy, *, public_network: bool = False) -> None:
+def allow_level(control: EventSource, level: Privacy, *, public_network: bool = False) -> None:
     """Check that a level may be used with the tor that a connection leads to.
 
     Args:
@@ -111,7 +112,9 @@ def allow_level(control: ControlClient, level: Privacy, *, public_network: bool 
     """
     if level is not Privacy.LAB or public_network:
         return
-    if control.get_conf("TestingTorNetwork").get("TestingTorNetwork") != ("1",):
+    # A source that cannot be asked is taken to be of the public network.
+    ask = getattr(control, "get_conf", None)
+    if ask is None or ask("TestingTorNetwork").get("TestingTorNetwork") != ("1",):
         raise ConfigurationError(
             "this tor is on the public network, and privacy level lab keeps everything that would tell who its users "
             "are and where they go: use level operator, or insist with --public-network (public_network=True)"

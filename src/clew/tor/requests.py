@@ -25,6 +25,7 @@ from clew.tor.header_hooks import HEADERS
 from clew.tor.joining import StreamJoiner
 from clew.tor.mapper import EVENTS, TorMapper
 from clew.tor.privacy import Privacy, PrivacyFilter
+from clew.tor.protection import allow_level, protect
 from clew.tor.socket_hooks import SOCKETS
 from clew.tor.traceparents import Traceparents
 
@@ -244,6 +245,7 @@ def trace_requests(
     cookie_path: str | None = None,
     socks: str | Iterable[str] | None = None,
     propagate_to: Iterable[str] = (),
+    public_network: bool = False,
 ) -> RequestTracing:
     """Trace what tor does for this program's requests, each below the span that was current when it connected to tor.
 
@@ -256,32 +258,41 @@ def trace_requests(
         control: where tor's control port is ("9051", "127.0.0.1:9051", "unix:/run/tor/control"); if tor goes away, the
             connection is made again when it is back. Or a connection that the program has, a `ControlClient` or
             `from_stem(controller)`: what tor tells on it is chosen here, and it is left open at the end.
-        privacy: the level of what the spans tell, or a filter that is shared with others.
+        privacy: the level of what the spans tell, or a filter that is shared with others. A `Tracer` is protected: its
+            other spans pass the same level before they are exported, and level 0 where they leave this machine (see
+            `clew.tor.protection.protect`).
         password: tor's control password, or a function that asks for it.
         cookie_path: tor's cookie, if it is not where tor says.
         socks: the addresses of tor's SOCKS ports as the program has them, if they are not those that tor knows; tor is
             asked by default.
         propagate_to: hosts that are told of the trace, with a `traceparent` header on requests that go to them through
             tor: "abc...xyz.onion" or "abc...xyz.onion:8080". Nobody by default.
+        public_network: with `Privacy.LAB`, which keeps everything: this tor may be on the public network.
 
     Returns: what is to be closed in the end.
     Raises:
-        ConfigurationError: an address or a host is none.
+        ConfigurationError: an address or a host is none, or the level is not for this tor.
         TorError: tor cannot be reached, or does not let us in.
     Thread: any; blocks until tor has answered.
     """
     destinations = Destinations(propagate_to)
     ports = None if socks is None else ClientPorts.of(socks)
-    shared = privacy if isinstance(privacy, PrivacyFilter) else PrivacyFilter(privacy)
+    level = privacy.level if isinstance(privacy, PrivacyFilter) else privacy
+
+    def start(source: EventSource, connect: Callable[[], ControlClient] | None) -> RequestTracing:
+        allow_level(source, level, public_network=public_network)
+        shared = protect(tracer, privacy)
+        return RequestTracing(tracer, source, shared, ports, destinations, connect)
+
     if not isinstance(control, str):
-        return RequestTracing(tracer, control, shared, ports, destinations, None)
+        return start(control, None)
 
     def connect() -> ControlClient:
         return ControlClient.connect(control, password=password, cookie_path=cookie_path)
 
     client = connect()
     try:
-        return RequestTracing(tracer, client, shared, ports, destinations, connect)
+        return start(client, connect)
     except BaseException:
         client.close()
         raise
