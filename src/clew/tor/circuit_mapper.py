@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from clew import limits
 from clew.tor.circuit_spans import AnyCircuitEvent, Circuit, CircuitSpans
-from clew.tor.circuits import CHANGES, STATUSES, Action, State, Trigger, transition
+from clew.tor.circuits import CHANGES, STATUSES, TABLE, Action, State, Trigger
 from clew.tor.events import CircuitEvent, CircuitMinorEvent
 from clew.tor.privacy import Privacy, PrivacyFilter
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from clew.tor.events import Event, Relay
 
 __all__ = ["CircuitCounts", "CircuitMapper", "CircuitObserver", "Claim", "Outcome"]
+
+# Compared at every event. To look a member up in its class takes ten times as long as a global.
+_RESTART, _UNKNOWN = Action.RESTART, Trigger.UNKNOWN
+_UNSEEN, _BUILDING, _BUILT, _GONE = State.UNSEEN, State.BUILDING, State.BUILT, State.GONE
 
 
 class CircuitCounts(NamedTuple):
@@ -163,11 +167,11 @@ class CircuitMapper:
     def take(self, event: AnyCircuitEvent) -> None:
         """`handle` for who holds the lock, and calls `tell` after it."""
         if isinstance(event, CircuitEvent):
-            trigger = STATUSES.get(event.status, Trigger.UNKNOWN)
+            trigger = STATUSES.get(event.status, _UNKNOWN)
         else:
-            trigger = CHANGES.get(event.change, Trigger.UNKNOWN)
+            trigger = CHANGES.get(event.change, _UNKNOWN)
         self._events += 1
-        if trigger is Trigger.UNKNOWN:
+        if trigger is _UNKNOWN:
             self._unknown += 1
         held = self._held.get(event.circuit_id)
         if held is None and self._open_tickets and event.circuit_id not in self._circuits:
@@ -286,19 +290,19 @@ class CircuitMapper:
             if not self._unclaimed:
                 return
             circuit = Circuit(event.circuit_id)
-        step = transition(circuit.state, trigger)
-        if Action.RESTART in step.actions:  # the event is about another circuit
+        step = TABLE[circuit.state, trigger]
+        if _RESTART in step.actions:  # the event is about another circuit
             self._lose(circuit.id, "TOR_RESTARTED", event.time_ns)
             self._step(trigger, event)
             return
         before = circuit.ended
-        if before is not None and self._observer is not None and step.state is State.BUILDING:
+        if before is not None and self._observer is not None and step.state is _BUILDING:
             self._observer.circuit_reopens(circuit)
         self._spans.apply(step.actions, circuit, trigger, event)
         circuit.state = step.state
-        if step.state is State.GONE:
+        if step.state is _GONE:
             self._circuits.pop(circuit.id, None)
-        elif step.state is not State.UNSEEN:
+        elif step.state is not _UNSEEN:
             self._keep(circuit)
         if circuit.ended is not None and (circuit.parent is not None or self._observer is None):
             self._spans.emit(circuit, circuit.parent)
@@ -306,7 +310,7 @@ class CircuitMapper:
         if self._observer is not None:
             is_ended = circuit.ended is not None and circuit.ended is not before
             self._observer.circuit_changed(circuit, trigger, event, is_ended=is_ended)
-        if circuit.build is None and step.state in (State.BUILT, State.GONE):
+        if circuit.build is None and step.state in (_BUILT, _GONE):
             self._report(circuit, trigger, event)
 
     def _lose(self, circuit_id: str, reason: str, time_ns: int) -> None:

@@ -29,7 +29,6 @@ __all__ = [
     "Trigger",
     "role_of",
     "status_of",
-    "transition",
 ]
 
 
@@ -151,11 +150,6 @@ TABLE: dict[tuple[State, Trigger], Transition[State, Action]] = {
     (_S.BUILT, _T.UNKNOWN): Transition(_S.BUILT),
 }
 # fmt: on
-
-
-def transition(state: State, trigger: Trigger) -> Transition[State, Action]:
-    """The cell of the table; there is one for every pair but those of GONE, which is never asked."""
-    return TABLE[state, trigger]
 
 
 # --- what an end means ----------------------------------------------------------------------------------------------

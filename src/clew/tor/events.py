@@ -122,7 +122,7 @@ def _check_id(words: list[str], index: int) -> str:
 
 
 def _check_length(words: list[str], count: int) -> None:
-    if len(words) < count or not all(words[:count]):
+    if len(words) < count or ("" in words and not all(words[:count])):
         raise ControlProtocolError(f"a {words[0]} event has fewer than {count - 1} arguments")
 
 

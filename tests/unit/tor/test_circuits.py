@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clew.model import Status
-from clew.tor.circuits import CHANGES, NOTES, STATUSES, TABLE, Action, State, Trigger, role_of, status_of, transition
+from clew.tor.circuits import CHANGES, NOTES, STATUSES, TABLE, Action, State, Trigger, role_of, status_of
 
 OPENS = {Action.OPEN, Action.OPEN_LATE, Action.REOPEN}
 ENDS = {Action.SUCCEED, Action.FAIL, Action.LOSE}
@@ -29,7 +29,7 @@ def test_no_cell_leaves_a_span_open_or_ends_it_twice() -> None:
 
 def test_a_loss_ends_everything() -> None:
     """When tor goes away, no circuit stays."""
-    assert {transition(state, Trigger.LOST).state for state in STATES} == {State.GONE}
+    assert {TABLE[state, Trigger.LOST].state for state in STATES} == {State.GONE}
 
 
 def test_our_own_triggers_cannot_be_sent_by_tor() -> None:
