@@ -9,12 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clew.errors import ConfigurationError, ControlAuthenticationError
+from clew.cli.privacy_option import add_privacy_options, privacy_of
+from clew.errors import ControlAuthenticationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from clew.tor.privacy import Privacy
 
     _Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
 
@@ -83,18 +82,7 @@ def _add_trace_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"where the traces are appended (default: {_DEFAULT_FILE})",
     )
-    parser.add_argument(
-        "--privacy",
-        default="pseudonymous",
-        metavar="LEVEL",
-        help="how much is kept: 0 anonymous, 1 pseudonymous (relays as keyed hashes; the default), "
-        "2 operator (relays in clear, the guard hashed), 3 lab (everything; on a testing network)",
-    )
-    parser.add_argument(
-        "--public-network",
-        action="store_true",
-        help="keep everything even of a tor on the public network (with --privacy lab)",
-    )
+    add_privacy_options(parser)
     parser.add_argument("--json", action="store_true", help="at the end, print the counts as JSON on standard output")
 
 
@@ -105,22 +93,13 @@ def _attach(args: argparse.Namespace) -> int:
         Options(
             address=args.control,
             file=args.file,
-            privacy=_privacy(args),
+            privacy=privacy_of(args),
             public_network=args.public_network,
             password=_password(args.password_file),
             cookie_file=args.cookie_file,
             json=args.json,
         )
     )
-
-
-def _privacy(args: argparse.Namespace) -> Privacy:
-    from clew.tor.privacy import Privacy, parse_privacy
-
-    level = parse_privacy(args.privacy)
-    if args.public_network and level is not Privacy.LAB:
-        raise ConfigurationError("--public-network means something with --privacy lab only: leave it out")
-    return level
 
 
 def _password(path: str | None) -> str | Callable[[], str]:

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from clew.cli.tor_connection import connect
-from clew.errors import ClewError, ConfigurationError, TorError
+from clew.errors import ClewError, TorError
 from clew.exporters import FileExporter
 from clew.pretty import escape
 from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.privacy import Privacy, PrivacyFilter
+from clew.tor.protection import allow_level, protect
 from clew.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class _Session:
         self._client = client
         self._lost = threading.Event()
         try:
-            _check_network(client, options)
+            allow_level(client, options.privacy, public_network=options.public_network)
             self._tracer = Tracer(
                 "tor",
                 FileExporter(options.file),
@@ -139,6 +140,7 @@ class _Session:
                 },
                 batch_delay=_BATCH_DELAY_SECONDS,
             )
+            protect(self._tracer, privacy)
         except BaseException:
             client.close()
             raise
@@ -200,17 +202,6 @@ def _begin_again(address: str, options: Options, privacy: PrivacyFilter) -> _Ses
 
 def _connect(options: Options, address: str | None) -> ControlClient:
     return connect(address, options.password, options.cookie_file)
-
-
-def _check_network(client: ControlClient, options: Options) -> None:
-    """Everything is kept of a testing network only, unless the user insists (tor.md, privacy)."""
-    if options.privacy is not Privacy.LAB or options.public_network:
-        return
-    if client.get_conf("TestingTorNetwork").get("TestingTorNetwork") != ("1",):
-        raise ConfigurationError(
-            "this tor is on the public network, and --privacy lab keeps everything that would tell who its users are "
-            "and where they go: use --privacy operator, or say --public-network too"
-        )
 
 
 @contextmanager

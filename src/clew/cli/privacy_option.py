@@ -1,0 +1,49 @@
+"""`--privacy` and `--public-network`, for every command that writes what tor said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clew.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from clew.tor.privacy import Privacy
+
+__all__ = ["add_privacy_options", "privacy_of"]
+
+
+def add_privacy_options(parser: argparse.ArgumentParser, *, has_network: bool = True) -> None:
+    """Add the options.
+
+    Args:
+        has_network: the command talks to a tor, which may be on the public network.
+    """
+    parser.add_argument(
+        "--privacy",
+        default="pseudonymous",
+        metavar="LEVEL",
+        help="how much is kept: 0 anonymous, 1 pseudonymous (destinations and relays as keyed hashes; the default), "
+        "2 operator (both in clear, the guard hashed), 3 lab (everything; for testing networks)",
+    )
+    if has_network:
+        parser.add_argument(
+            "--public-network",
+            action="store_true",
+            help="keep everything even of a tor on the public network (with --privacy lab)",
+        )
+
+
+def privacy_of(args: argparse.Namespace) -> Privacy:
+    """The level that was asked for.
+
+    Raises:
+        ConfigurationError: there is no such level, or --public-network is given with another than level 3.
+    """
+    from clew.tor.privacy import Privacy, parse_privacy
+
+    level = parse_privacy(args.privacy)
+    if getattr(args, "public_network", False) and level is not Privacy.LAB:
+        raise ConfigurationError("--public-network means something with --privacy lab only: leave it out")
+    return level
