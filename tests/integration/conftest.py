@@ -1,14 +1,16 @@
-"""What integration tests share: a lab."""
+"""What integration tests share: a lab, an onion service in it."""
 
 from __future__ import annotations
 
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clew.tor.lab import Lab
+from clew.tor.lab import Lab, OnionService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,3 +24,41 @@ def lab() -> Iterator[Lab]:
     """
     with tempfile.TemporaryDirectory(prefix="clew") as directory, Lab(Path(directory) / "lab") as lab:
         yield lab
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers every GET with its path, and with as many bytes more as the query says: /hello?1000."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """http.server calls this."""
+        _, _, count = self.path.partition("?")
+        body = self.path.encode() + b"x" * int(count or 0)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def web_port() -> Iterator[int]:
+    """The TCP port on 127.0.0.1 of a web server (`Page`): behind the onion service, and what exits can reach."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def onion_service(lab: Lab, web_port: int) -> OnionService:
+    """An onion service in the lab, on its port 80, with a web server (`Page`) behind it."""
+    return lab.add_onion_service(80, web_port)

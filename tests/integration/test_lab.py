@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clew.errors import LabError, TorNotFoundError
-from clew.tor import lab_config, lab_programs
+from clew.tor import lab_programs, lab_torrc
 from clew.tor.control import ControlClient
 from clew.tor.events import CircuitEvent
-from clew.tor.lab import Lab, LabProgress, Role
+from clew.tor.lab import Lab, LabProgress, OnionService, Role
 from clew.tor.lab_config import node_directory, valid_until
 from clew.tor.lab_directory import LabDirectory
+from clew.tor.lab_knowledge import uploaded_descriptors
 from clew.tor.lab_network import Network
 from clew.tor.lab_process import find_processes
 
@@ -57,7 +58,8 @@ def tors(directory: Path) -> int:
 
 def assert_gone(directory: Path) -> None:
     """Nothing of the lab runs, or is held, or claims to run."""
-    wait_until(lambda: tors(directory) == 0)
+    torrcs = [node_directory(directory, name) / "torrc" for name in (*NAMES, "service1")]
+    wait_until(lambda: not find_processes(torrcs))
     assert not Lab(directory).status().is_up
     lock = LabDirectory(directory)
     lock.acquire()
@@ -162,7 +164,7 @@ def test_the_consensus_has_the_roles(lab: Lab) -> None:
     with ControlClient.connect(lab.control) as control:
         known = {relay.nickname: relay for relay in control.relays()}
     assert sorted(known) == sorted(NAMES[:-1])
-    for node in lab.nodes[:-1]:
+    for node in lab.nodes[: len(known)]:
         relay = known[node.name]
         assert relay.fingerprint == node.fingerprint
         assert (relay.address, relay.or_port) == ("127.0.0.1", node.or_port)
@@ -349,7 +351,8 @@ def test_an_authority_that_was_late(directory: Path, monkeypatch: pytest.MonkeyP
         start(network, seats, *rest)
         if "auth3" not in network.nodes:
             everybody = {*NAMES} - {"auth3", "client"}
-            wait_until(lambda: all(network._descriptors(seat) >= everybody for seat in network._authorities[:2]))
+            early = [network.nodes[seat.name] for seat in network._authorities[:2]]
+            wait_until(lambda: all(uploaded_descriptors(node) >= everybody for node in early))
             start(network, late, *rest)
 
     monkeypatch.setattr(Network, "_start", start_late)
@@ -433,6 +436,86 @@ def test_a_child_of_a_killed_process_does_not_keep_it(directory: Path) -> None:
             os.kill(child, signal.SIGKILL)
 
 
+# --- onion services ---------------------------------------------------------------------------------------------------
+
+
+def fetch(lab: Lab, service: OnionService, path: str) -> bytes:
+    """What is at a path of an onion service."""
+    with socks(lab.socks_port, service.address, service.port) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {service.address}\r\n\r\n".encode())
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+    return received.partition(b"\r\n\r\n")[2]
+
+
+def test_an_onion_service(lab: Lab, web_port: int) -> None:
+    """The first connection works; its node is one of the lab's, with a control socket of its own."""
+    service = lab.add_onion_service(4711, web_port)
+    assert fetch(lab, service, "/hello") == b"/hello"
+    assert service in lab.status().onion_services
+    node = lab.node(service.name)
+    assert (node.role, node.socks_port, node.or_port, node.control) == (Role.SERVICE, 0, 0, service.control)
+    with ControlClient.connect(service.control) as control:
+        assert control.get_conf("HiddenServicePort") == {"HiddenServicePort": (f"4711 127.0.0.1:{web_port}",)}
+
+
+def test_an_onion_service_is_stopped_and_started(lab: Lab, web_port: int) -> None:
+    """Stopped, it has no process; started again, it has the same address and can be reached."""
+    service = lab.add_onion_service(80, web_port)
+    lab.stop_node(service.name)
+    assert lab.node(service.name).pid is None
+    lab.start_node(service.name)
+    assert lab.node(service.name).pid is not None
+    assert fetch(lab, service, "/again") == b"/again"
+
+
+@pytest.mark.parametrize("ports", [(0, 80), (80, 0), (65536, 80), (80, -1)])
+def test_a_port_that_is_none(lab: Lab, ports: tuple[int, int]) -> None:
+    """The sentence says what a port is; no node is left."""
+    before = lab.nodes
+    with pytest.raises(LabError, match="a port is a number from 1 to 65535"):
+        lab.add_onion_service(*ports)
+    assert lab.nodes == before
+
+
+def test_an_onion_service_that_does_not_come(lab: Lab, web_port: int) -> None:
+    """Whoever gives up waiting leaves nothing of it behind."""
+    before = lab.nodes
+
+    def give_up(progress: LabProgress) -> None:
+        if "bootstrapping" in progress.what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.add_onion_service(80, web_port, give_up)
+    assert lab.nodes == before
+    homes = {path.name for path in (lab.directory / "nodes").iterdir()}
+    assert homes == {node.name for node in before}
+
+
+def test_no_onion_service_outlives_its_process(directory: Path) -> None:
+    """Its tor ends with the process that added it, and the next `up` knows nothing of it."""
+    script = (
+        "import sys, time\n"
+        "from clew.tor.lab import Lab\n"
+        "lab = Lab(sys.argv[1])\n"
+        "lab.up()\n"
+        "lab.add_onion_service(80, 9, lambda progress: print(progress.what, flush=True))\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(directory)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert any("bootstrapping" in line for line in holder.stdout)
+        assert Lab(directory).node("service1").pid is not None
+        assert Lab(directory).status().onion_services == ()  # not yet
+        holder.kill()
+    assert_gone(directory)
+    with Lab(directory) as lab:
+        assert [node.name for node in lab.nodes] == NAMES
+        assert not node_directory(directory, "service1").exists()
+
+
 # --- what can go wrong ------------------------------------------------------------------------------------------------
 
 
@@ -447,12 +530,12 @@ def test_without_tor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_torrc_that_tor_refuses(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """tor's own words are in the error."""
-    make = lab_config.torrc
+    make = lab_torrc.torrc
 
     def make_wrong(*arguments: object) -> str:
         return make(*arguments) + "NoSuchOption 1\n"  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lab_config, "torrc", make_wrong)
+    monkeypatch.setattr(lab_torrc, "torrc", make_wrong)
     with pytest.raises(LabError, match=r"tor refuses: .*Unknown option 'NoSuchOption'"):
         Lab(directory).up()
     assert_gone(directory)
@@ -474,11 +557,11 @@ def clew(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*CLEW, "lab", *arguments], capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_the_command_line(directory: Path) -> None:
+def test_the_command_line(directory: Path, web_port: int) -> None:
     """`up` leaves a lab behind, which `status` finds and `down` ends; each may be said twice."""
     where = ("--dir", str(directory))
     assert clew("status", *where).returncode == 1
-    up = clew("up", *where)
+    up = clew("up", *where, "--onion-service", f"80:{web_port}")
     try:
         assert (up.returncode, "ready" in up.stderr) == (0, True), up.stderr
         assert f"clew lab down --dir {directory}" in up.stdout
@@ -487,7 +570,13 @@ def test_the_command_line(directory: Path) -> None:
         status = clew("status", "--json", *where)
         assert status.returncode == 0
         told = json.loads(status.stdout)
-        assert [node["name"] for node in told["nodes"]] == NAMES
+        assert [node["name"] for node in told["nodes"]] == [*NAMES, "service1"]
+        (service,) = told["onion_services"]
+        assert (service["port"], service["target_port"]) == (80, web_port)
+        assert f"{service['address']}:80 to 127.0.0.1:{web_port}" in clew("status", *where).stdout
+        assert fetch(Lab(directory), OnionService(**service), "/hello") == b"/hello"
+        assert "up already" in clew("up", *where, "--onion-service", f"80:{web_port}").stdout
+        assert "without --onion-service 81:82: end it first" in clew("up", *where, "--onion-service", "81:82").stderr
         assert (told["state"], told["keeper"]) == ("up", True)
         with ControlClient.connect(told["control"]) as control:
             assert len(control.relays()) == len(NAMES) - 1

@@ -8,8 +8,11 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from clew.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +26,7 @@ examples:
   clew lab up                     start it; it stays until 'clew lab down'
   clew lab up --foreground        start it; it stays until Ctrl-C
   clew lab up --dir /tmp/lab --relays 8
+  clew lab up --onion-service 80:8000      with an onion service for what listens on port 8000
   clew lab status --json          where its control socket and its SOCKS port are
   clew lab down                   end it; keys and the consensus are kept for the next time
 
@@ -57,6 +61,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     up = add("up", "start the network, in at most 40 s, and leave it running", _up)
     up.add_argument("--authorities", type=int, default=3, metavar="N", help="directory authorities (default: 3)")
     up.add_argument("--relays", type=int, default=5, metavar="N", help="guards, middles and exits (default: 5)")
+    up.add_argument(
+        "--onion-service",
+        type=_ports,
+        action="append",
+        default=[],
+        metavar="PORT:TARGET",
+        help="an onion service whose PORT leads to port TARGET of 127.0.0.1; may be given again",
+    )
     up.add_argument("--foreground", action="store_true", help="stay until Ctrl-C instead")
     status = add("status", "say whether it is up, and where; exit status 1 if it is not", _status)
     status.add_argument("--json", action="store_true", help="as one JSON object")
@@ -77,23 +89,27 @@ def _up(arguments: argparse.Namespace) -> int:
     from clew.tor.lab import Lab
 
     size = {"authorities": arguments.authorities, "relays": arguments.relays}
+    services: list[tuple[int, int]] = arguments.onion_service
     lab = Lab(arguments.dir, **size, is_keeper=True)
     status = lab.status()
     if status.is_ready:
+        if missing := {*services} - {(service.port, service.target_port) for service in status.onion_services}:
+            words = ", ".join(f"{port}:{target_port}" for port, target_port in sorted(missing))
+            raise LabError(f"the lab in {lab.directory} is up already, without --onion-service {words}: end it first")
         print(f"the lab in {lab.directory} is up already")
         _show(status)
         return 0
     begin = time.monotonic()
     if not arguments.foreground:
         with _progress() as progress:
-            lab_keeper.start(lab.directory, **size, progress=progress)
+            lab_keeper.start(lab.directory, **size, services=services, progress=progress)
         _tell_up(lab, begin)
         print("  end it    clew lab down" + ("" if arguments.dir is None else f" --dir {arguments.dir}"))
         return 0
     # What 'clew lab down' sends from another terminal is as good as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _progress() as progress:
-        lab.up(progress)
+        lab_keeper.bring_up(lab, services, progress)
     try:
         _tell_up(lab, begin)
         print("  end it    Ctrl-C", flush=True)
@@ -140,6 +156,8 @@ def _show(status: LabStatus) -> None:
         if node.socks_port:
             print(f"  control   {node.control}")
             print(f"  SOCKS     127.0.0.1:{node.socks_port}")
+    for service in status.onion_services:
+        print(f"  onion     {service.address}:{service.port} to 127.0.0.1:{service.target_port}")
     for node in status.nodes:
         state = f"process {node.pid}" if node.pid else "stopped"
         print(f"  {node.name:<9} {node.fingerprint or '-':<40}  {state}")
@@ -168,7 +186,16 @@ def _as_json(status: LabStatus) -> dict[str, object]:
             }
             for node in status.nodes
         ],
+        "onion_services": [asdict(service) for service in status.onion_services],
     }
+
+
+def _ports(text: str) -> tuple[int, int]:
+    """The argument of --onion-service."""
+    port, colon, target_port = text.partition(":")
+    if not (colon and port.isdecimal() and target_port.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PORT:TARGET, such as 80:8000")
+    return int(port), int(target_port)
 
 
 @contextmanager

@@ -20,15 +20,17 @@ from clew.errors import LabError
 from clew.tor import lab_config as config
 from clew.tor.lab_config import Role, Seat
 from clew.tor.lab_directory import LabDirectory, RunRecord
-from clew.tor.lab_network import LabProgress, Network, Reporter
+from clew.tor.lab_network import Network
 from clew.tor.lab_process import ProcessMark
 from clew.tor.lab_programs import Programs
+from clew.tor.lab_progress import LabProgress, Reporter
+from clew.tor.lab_service import OnionService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["Lab", "LabNode", "LabProgress", "LabStatus", "Role"]
+__all__ = ["Lab", "LabNode", "LabProgress", "LabStatus", "OnionService", "Role"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class LabNode:
     Args:
         name: nickname ("guard1").
         role: what it does.
-        fingerprint: 40 upper-case hex digits; empty for the client.
+        fingerprint: 40 upper-case hex digits; empty for those that are no relay.
         pid: of its tor; None while it does not run.
-        or_port: TCP port of 127.0.0.1 for other relays; 0 for the client.
+        or_port: TCP port of 127.0.0.1 for other relays; 0 for those that are no relay.
         dir_port: TCP port of 127.0.0.1 for the directory; 0 but for authorities.
         socks_port: TCP port of 127.0.0.1 for SOCKS; 0 but for the client.
         control: path of its control socket.
@@ -66,7 +68,8 @@ class LabStatus:
         is_ready: whether the network can be used.
         is_keeper: whether that process is there for nothing else, so that `clew lab down` may end it.
         since: wall-clock seconds at which it began to come up; None if nobody holds it.
-        nodes: all nodes, once they have keys.
+        nodes: all nodes, once they have keys; those of onion services come last.
+        onion_services: those that were added and can be reached, unless their nodes were stopped.
     """
 
     directory: Path
@@ -75,6 +78,7 @@ class LabStatus:
     is_keeper: bool
     since: float | None
     nodes: tuple[LabNode, ...]
+    onion_services: tuple[OnionService, ...]
 
     @property
     def is_up(self) -> bool:
@@ -156,13 +160,16 @@ class Lab:
             record = None
         layout = self._directory.read_layout()
         running = record.nodes if record else {}
+        services = record.services if record else ()
+        seats = (*(layout.seats if layout else ()), *services)
         return LabStatus(
             directory=self.directory,
             owner=record.owner if record else None,
             is_ready=record is not None and record.is_ready,
             is_keeper=record is not None and record.is_keeper,
             since=record.since if record else None,
-            nodes=tuple(self._describe(seat, running.get(seat.name)) for seat in (layout.seats if layout else ())),
+            nodes=tuple(self._describe(seat, running.get(seat.name)) for seat in seats),
+            onion_services=tuple(self._describe_service(seat) for seat in services if seat.onion_address),
         )
 
     def _describe(self, seat: Seat, mark: ProcessMark | None) -> LabNode:
@@ -176,6 +183,10 @@ class Lab:
             socks_port=seat.socks_port,
             control=str(config.control_socket(self.directory, seat.name)),
         )
+
+    def _describe_service(self, seat: Seat) -> OnionService:
+        control = str(config.control_socket(self.directory, seat.name))
+        return OnionService(seat.name, seat.onion_address, seat.onion_port, seat.target_port, control)
 
     # --- up and down --------------------------------------------------------------------------------------------------
 
@@ -232,6 +243,36 @@ class Lab:
             finally:
                 self._directory.release()
 
+    def add_onion_service(
+        self, port: int, target_port: int, progress: Callable[[LabProgress], None] | None = None
+    ) -> OnionService:
+        """Have a further tor host an onion service. When this returns, the first connection to it can be made.
+
+        It is there until the lab goes down; its keys are made anew, so its address is another each time. Its tor is a
+        node of the lab ("service1"), which can be stopped and started.
+
+        Args:
+            port: of the onion service, 1 to 65535.
+            target_port: TCP port of 127.0.0.1 where the program listens that connections are handed to; it may come
+                later.
+            progress: called now and then, on this thread; what it raises ends the attempt.
+
+        Raises:
+            LabError: the lab is not up in this object, or a port is none, or tor refused something, or it took too
+                long. Nothing is left of the service.
+
+        Thread: blocks for some seconds; a lab that was just brought up with what it kept from another day needs a new
+            consensus first, which takes some more.
+        """
+        network = self._running()
+        for number in (port, target_port):
+            if not 1 <= number <= 65535:
+                raise LabError(f"a port is a number from 1 to 65535, not {number}")
+        report = Reporter(progress)
+        seat = network.add_service(port, target_port, report)
+        report(1.0, "ready")
+        return self._describe_service(seat)
+
     def stop_node(self, name: str) -> None:
         """End one node's tor, as if its machine had been switched off in order.
 
@@ -239,36 +280,44 @@ class Lab:
 
         Raises: LabError: there is no such node, or the lab is not up in this object.
         """
-        self._running(name).stop_node(name)
+        self._running_with(name).stop_node(name)
 
     def start_node(self, name: str) -> None:
         """Start a node that was stopped, and wait until it can be used.
 
-        Other relays that failed to reach it do not try again for 60 s (tor's OR_CONNECT_FAILURE_LIFETIME); circuits
-        through them to this node fail at once until then.
+        Other relays that failed to reach it do not try again for 60 s (tor's OR_CONNECT_FAILURE_LIFETIME). A relay
+        opens connections of its own to the others, which serve both sides: that is waited for, a few seconds at the
+        most. A client that found its guard stopped prefers the other one for some minutes.
 
         Raises: LabError: there is no such node, or the lab is not up in this object, or tor does not come up.
         """
-        self._running(name).start_node(name)
+        self._running_with(name).start_node(name)
 
-    def _running(self, name: str) -> Network:
+    def _running(self) -> Network:
         if self._network is None:
             raise LabError("the lab is not up in this program: bring it up first")
-        if all(seat.name != name for seat in self._plan):
-            raise self._no_node(name)
         return self._network
 
+    def _running_with(self, name: str) -> Network:
+        network = self._running()
+        if all(seat.name != name for seat in (*self._plan, *network.services)):
+            raise self._no_node(name)
+        return network
+
     def _no_node(self, name: str) -> LabError:
-        names = ", ".join(seat.name for seat in self._plan)
+        services = self._network.services if self._network is not None else ()
+        names = ", ".join(seat.name for seat in (*self._plan, *services))
         return LabError(f"there is no node {name} in the lab: it has {names}")
 
     def _note(self) -> None:
         """Keep on disk who runs."""
         owner = ProcessMark.of(os.getpid())
         assert owner is not None
-        running = self._network.nodes if self._network is not None else {}
+        network = self._network
+        running = network.nodes if network is not None else {}
         nodes = {name: node.mark for name, node in running.items() if node.mark is not None}
-        self._directory.write_run(RunRecord(owner, self._is_keeper, self._since, self._is_ready, nodes))
+        services = network.services if network is not None else ()
+        self._directory.write_run(RunRecord(owner, self._is_keeper, self._since, self._is_ready, nodes, services))
 
     def _forget(self) -> None:
         """In a forked child: the network is the parent's."""

@@ -1,11 +1,4 @@
-"""What a private Tor network looks like on disk: its nodes, their ports and their torrcs.
-
-Each option that a torrc has is there for a reason, given beside it. What makes the network one of its own:
-`TestingTorNetwork`, the authorities' `DirAuthority` lines in place of the public ones, and addresses that are 127.0.0.1
-without exception, those of outgoing connections included (`OutboundBindAddress`): nothing can leave the machine.
-
-Source: tor(1), "TESTING NETWORK OPTIONS".
-"""
+"""What a private Tor network looks like: its nodes, their ports, and where on disk they are."""
 
 from __future__ import annotations
 
@@ -30,15 +23,14 @@ __all__ = [
     "Role",
     "Seat",
     "bandwidth_file",
-    "bandwidths",
     "can_listen",
     "control_socket",
     "default_directory",
     "empty_file",
     "is_complete",
     "node_directory",
+    "onion_directory",
     "plan",
-    "torrc",
     "valid_until",
     "with_ports",
 ]
@@ -46,22 +38,10 @@ __all__ = [
 # sockaddr_un.sun_path on Linux, the closing NUL included (unix(7)).
 _SOCKET_PATH_BYTES = 108
 
-# Authorities vote at the clock's multiples of this, moved by an offset that the lab chooses (`Layout.voting_offset`).
-# The consensus lives for two of them; a short one would have every node fetch a new consensus in the middle of a
-# measurement. 300 s is the shortest that tor takes without a complaint.
-VOTING_INTERVAL_SECONDS = 300
-# Votes are exchanged for so long, then signatures: the shortest that tor accepts.
-VOTE_DELAY_SECONDS = 2
-DIST_DELAY_SECONDS = 2
-
 # Ports are chosen from here on; below, well-known services have theirs.
 _FIRST_PORT = 10_000
 # Some of those tried may be taken; out of so many at random, all are only if nearly all are.
 _PORT_ATTEMPTS = 100
-
-# Any number will do, if it is everybody's.
-_BANDWIDTH_KB = 1000
-_BANDWIDTH_AGE_SECONDS = 365 * 86_400
 
 # Two guards and two exits, so that one of each may be stopped and conflux finds two legs; roles repeat from here.
 _RELAY_ROLES = ("guard", "middle", "exit", "guard", "exit")
@@ -75,6 +55,7 @@ class Role(StrEnum):
     MIDDLE = "middle"
     EXIT = "exit"
     CLIENT = "client"
+    SERVICE = "service"
 
 
 # What a relay of each role must have in the consensus.
@@ -93,11 +74,14 @@ class Seat:
     Args:
         name: its nickname and the name of its directory ("guard1").
         role: what it does.
-        or_port: TCP port for other relays on 127.0.0.1; 0 on the client.
+        or_port: TCP port for other relays on 127.0.0.1; 0 on those that are no relay.
         dir_port: TCP port for the directory on 127.0.0.1; 0 but on authorities.
         socks_port: TCP port of the SOCKS proxy on 127.0.0.1; 0 but on the client.
-        fingerprint: 40 upper-case hex digits; empty until its keys were made, and on the client.
+        fingerprint: 40 upper-case hex digits; empty until its keys were made, and on those that are no relay.
         v3_identity: an authority's identity key, 40 upper-case hex digits; empty on others.
+        onion_port: the port of the onion service; 0 but on a service's node.
+        target_port: TCP port on 127.0.0.1 of the program behind the onion service; 0 but on a service's node.
+        onion_address: with ".onion"; empty until its keys were made, and but on a service's node.
     """
 
     name: str
@@ -107,11 +91,23 @@ class Seat:
     socks_port: int = 0
     fingerprint: str = ""
     v3_identity: str = ""
+    onion_port: int = 0
+    target_port: int = 0
+    onion_address: str = ""
 
     @property
     def is_relay(self) -> bool:
-        """True but for the client: it has an ORPort and is in the consensus."""
-        return self.role is not Role.CLIENT
+        """True but for the client and onion services: it has an ORPort and is in the consensus."""
+        return self.role not in (Role.CLIENT, Role.SERVICE)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Seat:
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: value is not of that form.
+        """
+        return cls(**{**value, "role": Role(value["role"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ class Layout:
     """The whole network as it is kept from one start to the next.
 
     Args:
-        seats: every node.
+        seats: every node, but for those of onion services, which come and go.
         voting_offset: seconds by which votes are moved from the clock's multiples of the voting interval.
         made_at: wall-clock seconds at which the keys were made.
         is_settled: whether it was up once, so that what the nodes kept is the whole network.
@@ -150,7 +146,7 @@ class Layout:
         Raises:
             KeyError, TypeError, ValueError: value is not of that form.
         """
-        seats = tuple(Seat(**{**seat, "role": Role(seat["role"])}) for seat in value["seats"])
+        seats = tuple(map(Seat.from_json, value["seats"]))
         return cls(seats, int(value["voting_offset"]), int(value["made_at"]), bool(value["is_settled"]))
 
 
@@ -179,6 +175,11 @@ def control_socket(directory: Path, name: str) -> Path:
             f"the lab's directory {directory} is {excess} bytes too long for Unix sockets in it: choose a shorter one"
         )
     return path
+
+
+def onion_directory(directory: Path, name: str) -> Path:
+    """Where the node of an onion service has the service's keys and its address."""
+    return node_directory(directory, name) / "onion"
 
 
 def empty_file(directory: Path) -> Path:
@@ -275,59 +276,6 @@ def plan(authorities: int, relays: int) -> tuple[Seat, ...]:
     return tuple(seats)
 
 
-def torrc(layout: Layout, seat: Seat, directory: Path) -> str:
-    """The text of one node's torrc."""
-    home = node_directory(directory, seat.name)
-    lines = [
-        f"Nickname {seat.name}",
-        f"DataDirectory {_quoted(home)}",
-        # The log is for people who look for a fault; addresses in it are 127.0.0.1.
-        "Log " + _quoted(f"notice file {home / 'log'}"),
-        "SafeLogging 0",
-        f"ControlSocket {_quoted(control_socket(directory, seat.name))}",
-        "CookieAuthentication 1",
-        "TestingTorNetwork 1",
-        *(
-            f"DirAuthority {each.name} orport={each.or_port} no-v2 v3ident={each.v3_identity} "
-            f"127.0.0.1:{each.dir_port} {each.fingerprint}"
-            for each in layout.of_role(Role.AUTHORITY)
-        ),
-        "OutboundBindAddress 127.0.0.1",
-        "ShutdownWaitLength 0",
-        # Circuits are built as long as a quarter of all paths is there, however many relays are down.
-        "PathsNeededToBuildCircuits 0.25",
-        # Two cores for all nodes together: a pool of worker threads in each would only take turns.
-        "NumCPUs 1",
-        # No geoip data of Debian's is read: 10 MB a node, and 127.0.0.1 is in no country.
-        "GeoIPFile /dev/null",
-        "GeoIPv6File /dev/null",
-    ]
-    if seat.role is Role.CLIENT:
-        lines += _client_lines(seat)
-    else:
-        lines += _relay_lines(seat)
-    if seat.role is Role.EXIT:
-        lines += _exit_lines(directory)
-    if seat.role is Role.AUTHORITY:
-        lines += _authority_lines(layout, seat, directory)
-    return "\n".join(lines) + "\n"
-
-
-def bandwidths(layout: Layout, now: float) -> str:
-    """The text of the authorities' bandwidth file: the same for every relay, so that tor picks them evenly.
-
-    Args:
-        now: wall-clock seconds. The file is dated in the future: tor forgets measurements after three days.
-
-    Source: bandwidth-file-spec, version 1.0.0.
-    """
-    lines = [str(int(now) + _BANDWIDTH_AGE_SECONDS)]
-    lines += [
-        f"node_id=${seat.fingerprint} bw={_BANDWIDTH_KB} nick={seat.name}" for seat in layout.seats if seat.is_relay
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def is_complete(layout: Layout, relays: list[RelayStatus]) -> bool:
     """True if all relays of the lab run where they should, with the flags of their roles."""
     known = {relay.fingerprint: relay for relay in relays}
@@ -352,87 +300,3 @@ def valid_until(home: Path) -> float:
         return 0.0
     found = re.search(r"^valid-until (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$", head, re.MULTILINE)
     return datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() if found else 0.0
-
-
-def _client_lines(seat: Seat) -> list[str]:
-    return [
-        f"SocksPort 127.0.0.1:{seat.socks_port}",
-        # Destinations of the lab are this machine's own.
-        "ClientRejectInternalAddresses 0",
-        "ClientDNSRejectInternalAddresses 0",
-        # Exits look no names up (see there): this one is known here.
-        "MapAddress localhost 127.0.0.1",
-        # A learned timeout follows loopback's few milliseconds and then fails circuits when the machine is busy.
-        "LearnCircuitBuildTimeout 0",
-        "CircuitBuildTimeout 15",
-        # A name that cannot be looked up would hang for two minutes; on loopback everything else takes far less.
-        "SocksTimeout 30",
-        # A lab that nobody used for a day is still a lab.
-        "DormantTimeoutEnabled 0",
-    ]
-
-
-def _relay_lines(seat: Seat) -> list[str]:
-    return [
-        "SocksPort 0",
-        "Address 127.0.0.1",
-        f"ORPort 127.0.0.1:{seat.or_port}",
-        # Published at once, without testing whether others can reach it.
-        "AssumeReachable 1",
-        f"ExitRelay {int(seat.role is Role.EXIT)}",
-        "ContactInfo none",
-    ]
-
-
-def _exit_lines(directory: Path) -> list[str]:
-    return [
-        # A client sees only a summary of this, in which a policy for 127.0.0.0/8 alone is "reject". Other addresses are
-        # out of reach by OutboundBindAddress.
-        "ExitPolicy accept *:*",
-        "ExitPolicyRejectPrivate 0",
-        # Names are looked up in /etc/hosts only: no query leaves the machine.
-        f"ServerDNSResolvConfFile {_quoted(empty_file(directory))}",
-        "ServerDNSAllowBrokenConfig 1",
-        "ServerDNSDetectHijacking 0",
-        "ServerDNSTestAddresses",
-    ]
-
-
-def _authority_lines(layout: Layout, seat: Seat, directory: Path) -> list[str]:
-    def named(*roles: Role) -> str:
-        return ",".join(each.fingerprint for each in layout.of_role(*roles))
-
-    return [
-        f"DirPort 127.0.0.1:{seat.dir_port}",
-        "AuthoritativeDirectory 1",
-        "V3AuthoritativeDirectory 1",
-        f"V3AuthVotingInterval {VOTING_INTERVAL_SECONDS}",
-        f"V3AuthVoteDelay {VOTE_DELAY_SECONDS}",
-        f"V3AuthDistDelay {DIST_DELAY_SECONDS}",
-        "V3AuthNIntervalsValid 2",
-        f"TestingV3AuthInitialVotingInterval {VOTING_INTERVAL_SECONDS}",
-        f"TestingV3AuthInitialVoteDelay {VOTE_DELAY_SECONDS}",
-        f"TestingV3AuthInitialDistDelay {DIST_DELAY_SECONDS}",
-        f"TestingV3AuthVotingStartOffset {layout.voting_offset}",
-        # Flags follow the roles, not a history of bandwidth and uptime that a new network does not have.
-        f"TestingDirAuthVoteGuard {named(Role.GUARD)}",
-        "TestingDirAuthVoteGuardIsStrict 1",
-        f"TestingDirAuthVoteExit {named(Role.EXIT)}",
-        "TestingDirAuthVoteExitIsStrict 1",
-        "TestingDirAuthVoteHSDir *",
-        "TestingMinExitFlagThreshold 0",
-        f"V3BandwidthsFile {_quoted(bandwidth_file(directory))}",
-        # Relays run until they say otherwise. The authorities' own tests would find the latest ones too late for the
-        # first vote, and would take a node that was stopped out of the consensus.
-        "AuthDirTestReachability 0",
-        # Several relays have one address here.
-        "AuthDirMaxServersPerAddr 0",
-    ]
-
-
-def _quoted(path: Path | str) -> str:
-    """A path as a torrc's quoted string (tor(1): C-style escapes)."""
-    text = str(path)
-    if any(ord(character) < 0x20 for character in text):
-        raise LabError(f"the lab's directory {text!r} has a control character in its name: choose another one")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -15,11 +15,11 @@ import fcntl
 import json
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from clew.errors import LabError
-from clew.tor.lab_config import Layout
+from clew.tor.lab_config import Layout, Seat
 from clew.tor.lab_process import ProcessMark
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class RunRecord:
         since: wall-clock seconds at which it began.
         is_ready: whether the network can be used.
         nodes: the tor processes by their nodes' names.
+        services: the nodes of onion services, which are no part of the layout.
     """
 
     owner: ProcessMark
@@ -48,6 +49,7 @@ class RunRecord:
     since: float
     is_ready: bool = False
     nodes: dict[str, ProcessMark] = field(default_factory=dict)
+    services: tuple[Seat, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`."""
@@ -57,6 +59,7 @@ class RunRecord:
             "since": self.since,
             "is_ready": self.is_ready,
             "nodes": {name: list(mark) for name, mark in self.nodes.items()},
+            "services": [asdict(seat) for seat in self.services],
         }
 
     @classmethod
@@ -72,6 +75,7 @@ class RunRecord:
             since=float(value["since"]),
             is_ready=bool(value["is_ready"]),
             nodes={str(name): ProcessMark(*map(int, mark)) for name, mark in value["nodes"].items()},
+            services=tuple(map(Seat.from_json, value["services"])),
         )
 
 

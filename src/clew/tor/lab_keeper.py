@@ -1,6 +1,6 @@
 """The process that holds a lab in the background: what `clew lab up` leaves behind.
 
-    python -P -m clew.tor.lab_keeper DIRECTORY AUTHORITIES RELAYS
+    python -P -m clew.tor.lab_keeper DIRECTORY AUTHORITIES RELAYS [PORT:TARGET_PORT ...]
 
 It brings the lab up and tells how, a JSON object a line on its standard output: `{"fraction": ..., "what": ...,
 "seconds": ...}` any number of times, then `{"ready": true}` or `{"error": "..."}`. Once it is ready it lets go of its
@@ -25,9 +25,9 @@ from clew.errors import ClewError, LabError
 from clew.tor.lab import Lab, LabProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["end", "keep", "start", "stay"]
+__all__ = ["bring_up", "end", "keep", "start", "stay"]
 
 # How often the keeper looks whether its lab's directory is still there.
 _LOOK_SECONDS = 1.0
@@ -40,12 +40,20 @@ class _Stop(BaseException):
     """SIGTERM arrived."""
 
 
-def start(directory: Path, *, authorities: int, relays: int, progress: Callable[[LabProgress], None]) -> None:
+def start(
+    directory: Path,
+    *,
+    authorities: int,
+    relays: int,
+    services: Sequence[tuple[int, int]] = (),
+    progress: Callable[[LabProgress], None],
+) -> None:
     """Bring a lab up in a process of its own that stays when this one ends.
 
     Args:
         directory: the lab's.
         authorities, relays: how many.
+        services: onion services: the port of each, and the port behind it.
         progress: called now and then.
 
     Raises:
@@ -55,6 +63,7 @@ def start(directory: Path, *, authorities: int, relays: int, progress: Callable[
     """
     # -P: modules of the current directory are none of ours.
     command = [sys.executable, "-P", "-m", __name__, str(directory), str(authorities), str(relays)]
+    command += [f"{port}:{target_port}" for port, target_port in services]
     keeper = subprocess.Popen(  # noqa: S603 (this very program)
         command,
         stdin=subprocess.DEVNULL,
@@ -116,9 +125,10 @@ def end(lab: Lab) -> bool:
     raise LabError(f"the process {status.owner.pid} that holds the lab in {lab.directory} does not end")
 
 
-def keep(directory: Path, authorities: int, relays: int) -> int:
+def keep(directory: Path, authorities: int, relays: int, services: Sequence[tuple[int, int]] = ()) -> int:
     """Bring a lab up in this process, and stay until SIGTERM.
 
+    Args: as of `start`.
     Returns: an exit status.
     """
 
@@ -128,7 +138,7 @@ def keep(directory: Path, authorities: int, relays: int) -> int:
     signal.signal(signal.SIGTERM, stop)
     lab = Lab(directory, authorities=authorities, relays=relays, is_keeper=True)
     try:
-        lab.up(lambda progress: _tell(asdict(progress)))
+        bring_up(lab, services, lambda progress: _tell(asdict(progress)))
         _tell({"ready": True})
         _let_go()
         stay(lab)
@@ -142,6 +152,20 @@ def keep(directory: Path, authorities: int, relays: int) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         lab.down()
     return 0
+
+
+def bring_up(lab: Lab, services: Sequence[tuple[int, int]], progress: Callable[[LabProgress], None]) -> None:
+    """Bring a lab up in this process, with onion services.
+
+    Raises: as `Lab.up` and `Lab.add_onion_service`; the lab is down then.
+    """
+    lab.up(progress)
+    try:
+        for port, target_port in services:
+            lab.add_onion_service(port, target_port, progress)
+    except BaseException:
+        lab.down()
+        raise
 
 
 def stay(lab: Lab) -> None:
@@ -164,4 +188,6 @@ def _let_go() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(keep(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    ports = [argument.split(":") for argument in sys.argv[4:]]
+    services = [(int(port), int(target_port)) for port, target_port in ports]
+    sys.exit(keep(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), services))

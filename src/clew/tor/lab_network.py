@@ -19,14 +19,25 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clew.errors import LabError
 from clew.tor import lab_config as config
-from clew.tor.consensus import parse_router_statuses
+from clew.tor import lab_torrc
+from clew.tor.control import ControlClient
 from clew.tor.lab_config import Layout, Role, Seat
+from clew.tor.lab_knowledge import (
+    bootstrap_share,
+    connected_relays,
+    has_consensus,
+    has_descriptions,
+    has_live_consensus,
+    uploaded_descriptors,
+)
 from clew.tor.lab_process import Node, PortTakenError, end_all, end_processes, find_processes, uninterrupted
+from clew.tor.lab_progress import Reporter
+from clew.tor.lab_service import Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
     from clew.tor.lab_directory import LabDirectory
     from clew.tor.lab_programs import Programs
 
-__all__ = ["LabProgress", "Network", "Reporter"]
+__all__ = ["Network"]
 
 # Far more than a busy machine needs; then something is wrong, and the error says what was waited for.
 _READY_SECONDS = 90.0
@@ -48,49 +59,14 @@ _VOTE_SECONDS = 6.0
 _VOTE_GRACE_SECONDS = 4.0
 # What has not got its documents by then is told to ask again.
 _RELOAD_SECONDS = 3.0
+# A relay that was started again and has no connection to some other by then does without.
+_CONNECTED_SECONDS = 5.0
 # Ports are chosen at random, and a moment passes before tor listens on them.
 _PORT_ATTEMPTS = 3
 # Authorities' certificates live for 12 months; all keys are made anew before that.
 _KEYS_SECONDS = 300 * 86_400
 # tor uses a consensus until 24 hours after its end (REASONABLY_LIVE_TIME); the rest is for the lab that starts with it.
 _CONSENSUS_SECONDS = 12 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class LabProgress:
-    """How far a lab is on its way up.
-
-    Args:
-        fraction: 0 to 1; never less than before.
-        what: what is happening, in a few words.
-        seconds: since it began.
-    """
-
-    fraction: float
-    what: str
-    seconds: float
-
-
-class Reporter:
-    """Tells a function of the progress, unless nothing has changed.
-
-    Args:
-        progress: the function; None if nobody wants to know.
-    """
-
-    def __init__(self, progress: Callable[[LabProgress], None] | None = None) -> None:
-        self._progress = progress
-        self._started = time.monotonic()
-        self._fraction = 0.0
-        self._last = (-1.0, "")
-
-    def __call__(self, fraction: float, what: str) -> None:
-        """Report that `fraction` of the way is done and `what` is happening."""
-        self._fraction = max(self._fraction, fraction)
-        now = (round(self._fraction, 2), what)
-        if self._progress is not None and now != self._last:
-            self._last = now
-            self._progress(LabProgress(self._fraction, what, time.monotonic() - self._started))
 
 
 class Network:
@@ -113,11 +89,17 @@ class Network:
         self._programs = programs
         self._on_change = on_change
         self._nodes: dict[str, Node] = {}
+        self._services: dict[str, Seat] = {}
 
     @property
     def nodes(self) -> Mapping[str, Node]:
         """The nodes that were started and not ended, by name."""
         return self._nodes
+
+    @property
+    def services(self) -> tuple[Seat, ...]:
+        """The nodes of onion services, running or stopped."""
+        return tuple(self._services.values())
 
     # --- what the lab asks for ---------------------------------------------------------------------------------------
 
@@ -127,7 +109,12 @@ class Network:
         Raises: LabError: tor refuses something, or a node ended, or it took too long. Nodes may then be running.
         """
         # An owner that was killed took its tors with it, but they may need a moment, or have lost sight of it.
-        end_processes(find_processes([self._home(seat) / "torrc" for seat in self._layout.seats]))
+        nodes = self._directory.path / "nodes"
+        torrcs = {*nodes.glob("*/torrc"), *(self._home(seat) / "torrc" for seat in self._layout.seats)}
+        end_processes(find_processes(sorted(torrcs)))
+        # Onion services are made anew each time, with keys of their own.
+        for home in nodes.glob(f"{Role.SERVICE}*"):
+            shutil.rmtree(home)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._have_keys(report)
             try:
@@ -151,12 +138,38 @@ class Network:
         """
         if name in self._nodes and self._nodes[name].is_running:
             return
+        if name in self._services:
+            self._start_service(self._services[name], Reporter())
+            return
         seat = next(seat for seat in self._layout.seats if seat.name == name)
         if seat.is_relay:
             self._start([seat], Reporter(), 0, 0)
             self._wait_served([seat], Reporter())
+            self._wait_connected(seat)
         else:
             self._start_client(Reporter())
+
+    def add_service(self, onion_port: int, target_port: int, report: Reporter) -> Seat:
+        """Start a tor with an onion service, and wait until clients can reach it.
+
+        Raises: LabError: tor refuses it, or it took too long; nothing is left of it.
+        """
+        name = f"{Role.SERVICE}{len(self._services) + 1}"
+        seat = Seat(name, Role.SERVICE, onion_port=onion_port, target_port=target_port)
+        self._services[name] = seat
+        try:
+            self._home(seat).mkdir(mode=0o700)
+            self._start_service(seat, report)
+            hostname = config.onion_directory(self._directory.path, name) / "hostname"
+            self._services[name] = replace(seat, onion_address=hostname.read_text("ascii").strip())
+        except BaseException:
+            self._end([name])
+            del self._services[name]
+            shutil.rmtree(self._home(seat), ignore_errors=True)
+            raise
+        finally:
+            self._on_change()
+        return self._services[name]
 
     def stop_node(self, name: str) -> None:
         """End one node, if it runs."""
@@ -190,7 +203,7 @@ class Network:
         if not config.can_listen(self._layout.seats):
             self._layout = replace(self._layout, seats=config.with_ports(self._layout.seats), is_settled=False)
         self._keep(self._layout)
-        bandwidths = config.bandwidths(self._layout, time.time())
+        bandwidths = lab_torrc.bandwidths(self._layout, time.time())
         self._directory.write(config.bandwidth_file(self._directory.path), bandwidths)
         report(0.2, "checking the configuration")
         self._write_torrcs(self._layout.seats)
@@ -204,9 +217,9 @@ class Network:
             and all((self._home(seat) / "keys").is_dir() for seat in kept.seats if seat.is_relay)
         )
 
-    def _write_torrcs(self, seats: Iterable[Seat]) -> None:
+    def _write_torrcs(self, seats: Iterable[Seat], more: str = "") -> None:
         for seat in seats:
-            text = config.torrc(self._layout, seat, self._directory.path)
+            text = lab_torrc.torrc(self._layout, seat, self._directory.path) + more
             self._directory.write(self._home(seat) / "torrc", text)
 
     def _is_warm(self) -> bool:
@@ -221,7 +234,7 @@ class Network:
     def _start_warm(self, report: Reporter) -> bool:
         """Start the relays with what they kept. False if that is not the whole network after all; none runs then."""
         self._start(self._relays, report, 0.25, 0.75)
-        if all(self._has_consensus(seat) for seat in self._authorities):
+        if all(has_consensus(self._nodes[seat.name], self._layout) for seat in self._authorities):
             self._wait_served(self._relays, report)
             return True
         self.end()
@@ -236,12 +249,12 @@ class Network:
         self._start(authorities, report, 0.25, 0.3)
         self._start([seat for seat in self._relays if seat not in authorities], report, 0.3, 0.35)
         self._wait("publishing descriptors", authorities, report, 0.35, 0.4, self._publish())
-        has_consensus = self._share(self._has_consensus)
+        share_of_consensus = self._share(lambda node: has_consensus(node, self._layout))
         deadline = 0.0
 
         def vote(seats: Sequence[Seat]) -> float:
             nonlocal deadline
-            share = has_consensus(seats)
+            share = share_of_consensus(seats)
             if share < 1 and time.time() > deadline:
                 deadline = self._call_vote() + _VOTE_GRACE_SECONDS
             return share
@@ -255,7 +268,7 @@ class Network:
 
         def ask(seats: Sequence[Seat]) -> float:
             nonlocal due
-            known = set.intersection(*(self._descriptors(seat) for seat in seats))
+            known = set.intersection(*(uploaded_descriptors(self._nodes[seat.name]) for seat in seats))
             missing = [relay for relay in self._relays if relay.name not in known]
             if missing and time.monotonic() > due:
                 self._start(missing, Reporter(), 0, 0)
@@ -267,8 +280,24 @@ class Network:
     def _start_client(self, report: Reporter) -> None:
         clients = self._layout.of_role(Role.CLIENT)
         self._start(clients, report, 0.85, 0.87)
-        bootstrapped = self._retried(self._share(self._bootstrap), _RELOAD_SECONDS)
+        bootstrapped = self._bootstrapped()
         self._wait("bootstrapping the client", clients, report, 0.87, 1.0, bootstrapped)
+
+    def _start_service(self, seat: Seat, report: Reporter) -> None:
+        self._wait_live(report)
+        # It stays off the network until somebody listens to what it tells about its descriptors.
+        self._write_torrcs([seat], "DisableNetwork 1\n")
+        self._programs.verify([seat])
+        self._start([seat], report, 0.1, 0.2)
+        published = Publication()
+        with ControlClient.connect(str(config.control_socket(self._directory.path, seat.name))) as control:
+            control.add_listener(published.handle)
+            control.set_events(["HS_DESC"])
+            self._write_torrcs([seat])
+            self._nodes[seat.name].reload()
+            bootstrapped = self._bootstrapped()
+            self._wait(f"bootstrapping {seat.name}", [seat], report, 0.2, 0.5, bootstrapped)
+            self._wait(f"publishing {seat.name}", [seat], report, 0.5, 1.0, lambda _: published.share)
 
     def _start(self, seats: Sequence[Seat], report: Reporter, begin: float, end: float) -> None:
         self._end([seat.name for seat in seats if seat.name in self._nodes])  # those that ended by themselves
@@ -278,21 +307,52 @@ class Network:
                 self._nodes[seat.name] = Node(seat.name, self._home(seat), control, self._programs)
         self._on_change()
         what = "starting the relays" if len(seats) > 1 else f"starting {seats[0].name}"
-        connected = self._share(lambda seat: self._nodes[seat.name].try_connect())
+        connected = self._share(Node.try_connect)
         self._wait(what, seats, report, begin, end, connected)
 
     def _wait_served(self, seats: Sequence[Seat], report: Reporter) -> None:
         """Wait until these relays can tell a client of all relays."""
-        served = self._retried(self._share(lambda seat: self._has_consensus(seat) and self._has_descriptions(seat)), 0)
+
+        def is_served(node: Node) -> bool:
+            return has_consensus(node, self._layout) and has_descriptions(node, self._layout)
+
+        served = self._retried(self._share(is_served), 0)
         self._wait("spreading the consensus", seats, report, 0.75, 0.85, served)
+
+    def _wait_connected(self, seat: Seat) -> None:
+        """Wait until a relay that was started again has connections with the others that run, or a moment has passed.
+
+        Who failed to reach it does not try again for a minute, but a connection that it opens itself serves both. It
+        opens them within two seconds or so, for circuits of its own; in a large lab not to all.
+        """
+        deadline = time.monotonic() + _CONNECTED_SECONDS
+        others = {
+            other.fingerprint
+            for other in self._relays
+            if other.name in self._nodes and other.role is not Role.AUTHORITY and other != seat
+        }
+        while time.monotonic() < deadline:
+            if others <= connected_relays(self._nodes[seat.name]):
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _wait_live(self, report: Reporter) -> None:
+        """Wait until all nodes that run have a consensus that has not ended.
+
+        An old one is good enough for circuits, but with it a client looks for descriptors of another day than a service
+        publishes.
+        """
+        seats = [seat for seat in self._layout.seats if seat.name in self._nodes]
+        live = self._retried(self._share(has_live_consensus), 0)
+        self._wait("waiting for a new consensus", seats, report, 0.0, 0.1, live, expected=_VOTE_SECONDS)
 
     def _call_vote(self) -> float:
         """Have the authorities vote within the next second.
 
         Returns: wall-clock seconds at which the consensus will be published.
         """
-        valid_after = int(time.time()) + 1 + config.VOTE_DELAY_SECONDS + config.DIST_DELAY_SECONDS
-        self._keep(replace(self._layout, voting_offset=valid_after % config.VOTING_INTERVAL_SECONDS))
+        valid_after = int(time.time()) + 1 + lab_torrc.VOTE_DELAY_SECONDS + lab_torrc.DIST_DELAY_SECONDS
+        self._keep(replace(self._layout, voting_offset=valid_after % lab_torrc.VOTING_INTERVAL_SECONDS))
         self._write_torrcs(self._authorities)
         for seat in self._authorities:
             self._nodes[seat.name].reload()
@@ -351,31 +411,6 @@ class Network:
             time.sleep(_POLL_SECONDS)
         report(end, what)
 
-    # --- what nodes know ---------------------------------------------------------------------------------------------
-
-    def _descriptors(self, seat: Seat) -> set[str]:
-        """The names of the relays whose descriptors an authority has (dir-spec 2.1.1: "router" begins one)."""
-        lines = self._nodes[seat.name].ask("desc/all-recent").get("desc/all-recent", "").split("\n")
-        return {line.split(" ")[1] for line in lines if line.startswith("router ")}
-
-    def _has_consensus(self, seat: Seat) -> bool:
-        """True if a node has a consensus in which all relays run where they are, with the flags of their roles."""
-        entries = self._nodes[seat.name].ask("ns/all").get("ns/all", "")
-        return config.is_complete(self._layout, parse_router_statuses(entries))
-
-    def _has_descriptions(self, seat: Seat) -> bool:
-        """True if a node can build a circuit through any of the relays: it has all microdescriptors."""
-        keys = [f"md/id/{relay.fingerprint}" for relay in self._relays]
-        return len(self._nodes[seat.name].ask(*keys)) == len(keys)
-
-    def _bootstrap(self, seat: Seat) -> float:
-        """How much of its own bootstrap a client has done; 1 if it also knows all relays."""
-        phase = self._nodes[seat.name].ask("status/bootstrap-phase").get("status/bootstrap-phase", "")
-        percent = next((int(word[9:]) for word in phase.split(" ") if word.startswith("PROGRESS=")), 0)
-        if percent == 100:
-            return 1 if self._has_consensus(seat) and self._has_descriptions(seat) else 0.99
-        return percent / 100
-
     def _is_live(self) -> bool:
         return all(config.valid_until(self._home(seat)) > time.time() for seat in self._authorities)
 
@@ -400,10 +435,12 @@ class Network:
         self._layout = layout
         self._directory.write_layout(layout)
 
-    @staticmethod
-    def _share(done: Callable[[Seat], float]) -> Callable[[Sequence[Seat]], float]:
+    def _share(self, done: Callable[[Node], float]) -> Callable[[Sequence[Seat]], float]:
         """What is done for one, as a mean over several."""
-        return lambda seats: sum(done(seat) for seat in seats) / len(seats)
+        return lambda seats: sum(done(self._nodes[seat.name]) for seat in seats) / len(seats)
+
+    def _bootstrapped(self) -> Callable[[Sequence[Seat]], float]:
+        return self._retried(self._share(lambda node: bootstrap_share(node, self._layout)), _RELOAD_SECONDS)
 
 
 def _clear_caches(home: Path) -> None:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("arguments", [["lab"], ["lab", "sideways"], ["lab", "up", "--relays", "many"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["lab"], ["lab", "sideways"], ["lab", "up", "--relays", "many"], ["lab", "up", "--onion-service", "80"]],
+)
 def test_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 2, and how it is to be used."""
     with pytest.raises(SystemExit) as caught:
@@ -46,6 +49,7 @@ def test_status_of_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "control": None,
         "socks_port": None,
         "nodes": [],
+        "onion_services": [],
     }
 
 

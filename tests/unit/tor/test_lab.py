@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from clew.errors import LabError
-from clew.tor.lab import Lab
-from clew.tor.lab_config import Layout, plan
+from clew.tor.lab import Lab, OnionService
+from clew.tor.lab_config import Layout, Role, Seat, plan
 from clew.tor.lab_directory import LabDirectory, RunRecord
 from clew.tor.lab_process import ProcessMark
 
@@ -19,7 +19,12 @@ def write(path: Path, *, owner: ProcessMark) -> None:
     directory = LabDirectory(path)
     directory.acquire()
     directory.write_layout(Layout(plan(1, 3)))
-    directory.write_run(RunRecord(owner, is_keeper=True, since=1.0, is_ready=True, nodes={"guard1": owner}))
+    service = Seat("service1", Role.SERVICE, onion_port=80, target_port=8000, onion_address="x.onion")
+    coming = Seat("service2", Role.SERVICE, onion_port=81, target_port=8001)
+    nodes = {"guard1": owner, "service1": owner}
+    directory.write_run(
+        RunRecord(owner, is_keeper=True, since=1.0, is_ready=True, nodes=nodes, services=(service, coming))
+    )
     directory.release()
 
 
@@ -47,13 +52,21 @@ def test_a_lab_of_another_process(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab")
     status = lab.status()
     assert (status.is_up, status.is_ready, status.is_keeper, status.since) == (True, True, True, 1.0)
-    assert [node.name for node in status.nodes] == ["auth1", "guard1", "middle1", "exit1", "client"]
+    assert [node.name for node in status.nodes] == [
+        *("auth1", "guard1", "middle1", "exit1", "client"),
+        *("service1", "service2"),
+    ]
+    control = str(tmp_path / "lab" / "nodes" / "service1" / "control")
+    assert status.onion_services == (OnionService("service1", "x.onion", 80, 8000, control),)
+    assert lab.node("service1").pid == os.getpid()
     assert lab.node("guard1").pid == os.getpid()
     assert lab.node("auth1").pid is None
     assert lab.control == str(tmp_path / "lab" / "nodes" / "client" / "control")
     for act in (lab.stop_node, lab.start_node):
         with pytest.raises(LabError, match="not up in this program"):
             act("guard1")
+    with pytest.raises(LabError, match="not up in this program"):
+        lab.add_onion_service(80, 8000)
 
 
 def test_a_lab_whose_owner_was_killed(tmp_path: Path) -> None:

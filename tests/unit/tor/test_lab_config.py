@@ -1,10 +1,9 @@
-"""The lab's plan, ports, torrcs and what its files mean."""
+"""The lab's plan, ports and what its files mean."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -19,49 +18,15 @@ from clew.tor.lab_config import (
     Layout,
     Role,
     Seat,
-    bandwidths,
     can_listen,
     control_socket,
     default_directory,
     is_complete,
     plan,
-    torrc,
     valid_until,
     with_ports,
 )
-
-LAB = Path("/lab")
-
-
-def layout() -> Layout:
-    """The usual network, with ports and fingerprints that tell what they are of."""
-    seats = []
-    for number, seat in enumerate(plan(3, 5), start=1):
-        seats.append(
-            replace(
-                seat,
-                or_port=1000 + number if seat.is_relay else 0,
-                dir_port=2000 + number if seat.role is Role.AUTHORITY else 0,
-                socks_port=0 if seat.is_relay else 3000,
-                fingerprint=f"{number:040X}" if seat.is_relay else "",
-                v3_identity=f"{number + 160:040X}" if seat.role is Role.AUTHORITY else "",
-            )
-        )
-    return Layout(tuple(seats), voting_offset=77, made_at=1_700_000_000)
-
-
-def text_of(name: str, network: Layout | None = None, directory: Path = LAB) -> str:
-    network = network or layout()
-    return torrc(network, next(seat for seat in network.seats if seat.name == name), directory)
-
-
-def options_of(name: str) -> dict[str, list[str]]:
-    options: dict[str, list[str]] = {}
-    for line in text_of(name).splitlines():
-        option, _, value = line.partition(" ")
-        options.setdefault(option, []).append(value)
-    return options
-
+from tests.lab_layout import layout
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
@@ -86,7 +51,7 @@ def test_any_network(authorities: int, relays: int) -> None:
     """Every network has each role, the number of nodes that was asked for, and no name twice."""
     seats = plan(authorities, relays)
     assert len({seat.name for seat in seats}) == len(seats) == authorities + relays + 1
-    assert {seat.role for seat in seats} == set(Role)
+    assert {seat.role for seat in seats} == set(Role) - {Role.SERVICE}
     assert sum(seat.role is Role.AUTHORITY for seat in seats) == authorities
 
 
@@ -127,77 +92,6 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", seats[2].or_port)):
         assert not can_listen(seats)
     assert can_listen(seats)
-
-
-# --- torrcs -----------------------------------------------------------------------------------------------------------
-
-
-def test_authority() -> None:
-    """It votes, at the moment that the lab chose, with the flags that the roles say."""
-    options = options_of("auth2")
-    assert options["ORPort"] == ["127.0.0.1:1002"]
-    assert options["DirPort"] == ["127.0.0.1:2002"]
-    assert options["V3AuthoritativeDirectory"] == ["1"]
-    assert options["TestingV3AuthVotingStartOffset"] == ["77"]
-    assert options["TestingDirAuthVoteGuard"] == [f"{4:040X},{7:040X}"]
-    assert options["TestingDirAuthVoteExit"] == [f"{6:040X},{8:040X}"]
-    assert options["ExitRelay"] == options["SocksPort"] == ["0"]
-
-
-def test_exit() -> None:
-    """It lets connections out, and looks no names up."""
-    options = options_of("exit1")
-    assert options["ExitRelay"] == ["1"]
-    assert options["ExitPolicy"] == ["accept *:*"]
-    assert options["ServerDNSResolvConfFile"] == ['"/lab/empty"']
-    assert "V3AuthoritativeDirectory" not in options
-
-
-@pytest.mark.parametrize("name", ["guard1", "middle1"])
-def test_relay(name: str) -> None:
-    """Nothing leaves the network through it."""
-    options = options_of(name)
-    assert options["ExitRelay"] == ["0"]
-    assert not {"ExitPolicy", "DirPort", "TestingV3AuthVotingStartOffset"} & set(options)
-
-
-def test_client() -> None:
-    """It has a SOCKS port, and is no relay."""
-    options = options_of("client")
-    assert options["SocksPort"] == ["127.0.0.1:3000"]
-    assert not {"ORPort", "DirPort", "ExitRelay"} & set(options)
-
-
-@pytest.mark.parametrize("name", [seat.name for seat in plan(3, 5)])
-def test_every_node_is_in_this_network_only(name: str) -> None:
-    """It knows the lab's authorities and no others, listens and connects on loopback, and ends when told to."""
-    options = options_of(name)
-    assert options["TestingTorNetwork"] == ["1"]
-    assert options["DirAuthority"] == [
-        f"auth{number} orport={1000 + number} no-v2 v3ident={number + 160:040X} 127.0.0.1:{2000 + number} {number:040X}"
-        for number in (1, 2, 3)
-    ]
-    assert options["OutboundBindAddress"] == ["127.0.0.1"]
-    assert options["ShutdownWaitLength"] == ["0"]
-    assert options["CookieAuthentication"] == ["1"]
-    assert options["ControlSocket"] == [f'"/lab/nodes/{name}/control"']
-    assert "ControlPort" not in options
-    assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", text_of(name))) == {"127.0.0.1"}
-
-
-@pytest.mark.parametrize("directory", [r"/with space", r'/with "quotes"', r"/with\backslash", "/with #hash", "/with ü"])
-def test_any_directory(directory: str) -> None:
-    """Paths are quoted as tor reads them, so that no part of one is taken for something else."""
-    quoted = directory.replace("\\", "\\\\").replace('"', '\\"')
-    text = text_of("exit1", directory=Path(directory))
-    assert f'DataDirectory "{quoted}/nodes/exit1"' in text
-    assert f'Log "notice file {quoted}/nodes/exit1/log"' in text
-
-
-def test_a_directory_with_a_line_end() -> None:
-    """It would add an option to the torrc."""
-    with pytest.raises(LabError, match="control character"):
-        text_of("client", directory=Path("/lab\nLog debug stdout"))
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------
@@ -245,14 +139,6 @@ def test_a_layout_of_another_version(value: dict[str, object]) -> None:
         Layout.from_json({})
 
 
-def test_bandwidths() -> None:
-    """All relays have the same, dated so that it does not grow old."""
-    first, *lines = bandwidths(layout(), 1_700_000_000.5).splitlines()
-    assert int(first) > 1_700_000_000 + 300 * 86_400
-    assert lines[0] == f"node_id=${1:040X} bw=1000 nick=auth1"
-    assert len(lines) == 8
-
-
 # --- what nodes know --------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +184,7 @@ def test_when_a_consensus_ends(tmp_path: Path) -> None:
     assert valid_until(tmp_path) == 0
 
 
-def test_a_client_is_no_relay() -> None:
-    """Everything else is."""
-    assert not Seat("client", Role.CLIENT).is_relay
-    assert all(Seat("x", role).is_relay for role in Role if role is not Role.CLIENT)
+def test_who_is_a_relay() -> None:
+    """Everybody but clients and onion services."""
+    for role in Role:
+        assert Seat("x", role).is_relay == (role not in (Role.CLIENT, Role.SERVICE))

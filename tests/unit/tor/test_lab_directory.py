@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clew.errors import LabError
-from clew.tor.lab_config import Layout, plan
+from clew.tor.lab_config import Layout, Role, Seat, plan
 from clew.tor.lab_directory import LabDirectory, RunRecord
 from clew.tor.lab_process import ProcessMark
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 ME = ProcessMark.of(os.getpid())
 assert ME is not None
-RECORD = RunRecord(owner=ME, is_keeper=True, since=12.5, is_ready=True, nodes={"auth1": ProcessMark(1, 2)})
+SERVICE = Seat("service1", Role.SERVICE, onion_port=80, target_port=8000, onion_address="x.onion")
+NODES = {"auth1": ProcessMark(1, 2)}
+RECORD = RunRecord(owner=ME, is_keeper=True, since=12.5, is_ready=True, nodes=NODES, services=(SERVICE,))
 LAYOUT = Layout(plan(1, 3), voting_offset=3, made_at=5)
 
 
