@@ -72,7 +72,7 @@ def authenticate(
     *,
     password: str | Callable[[], str] | None,
     cookie_path: str | None,
-) -> None:
+) -> str:
     """Be let in by the first method that can be used.
 
     Args:
@@ -80,6 +80,8 @@ def authenticate(
         info: what tor said of itself.
         password: tor's control password, or what asks for it; asked only if tor is to be given one.
         cookie_path: the cookie's file, instead of the one that tor names.
+
+    Returns: the method: SAFECOOKIE, COOKIE, HASHEDPASSWORD or NULL.
 
     Raises:
         ControlAuthenticationError: with what to do about it.
@@ -95,18 +97,18 @@ def authenticate(
             no_cookie = error  # and on to the password: nothing was sent yet
         else:
             _prove_cookie(send, cookie, path)
-            return
+            return "SAFECOOKIE"
     elif cookie_path is not None and "COOKIE" in info.methods:
         _authenticate(send, _read_cookie(cookie_path).hex(), f"the cookie in {cookie_path}")
-        return
+        return "COOKIE"
     if "HASHEDPASSWORD" in info.methods and password is not None:
         text = password if isinstance(password, str) else password()
         _authenticate(send, quote(text), "the password")
-        return
+        return "HASHEDPASSWORD"
     if "NULL" in info.methods:
         # "To prevent some cross-protocol attacks, the AUTHENTICATE command is still required" (3.5).
         send(Command.AUTHENTICATE)
-        return
+        return "NULL"
     raise no_cookie or _no_method(info)
 
 

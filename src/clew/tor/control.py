@@ -63,6 +63,7 @@ class ControlClient:
         self._timeout = timeout
         self._pid = os.getpid()
         self._tor_version = ""
+        self._authentication = ""
         self._lock = threading.Lock()  # guards sending, the order of what waits, and these two:
         self._closing = False
         self._lost: TorError | None = None  # why
@@ -119,7 +120,7 @@ class ControlClient:
         except (ControlConnectionError, ControlProtocolError, ControlReplyError):
             raise self._describe_stranger() from None
         self._tor_version = info.tor_version
-        authenticate(self._send, info, password=password, cookie_path=cookie_path)
+        self._authentication = authenticate(self._send, info, password=password, cookie_path=cookie_path)
 
     def _describe_stranger(self) -> TorError:
         """What may be at an address that does not answer PROTOCOLINFO."""
@@ -172,6 +173,11 @@ class ControlClient:
     def tor_version(self) -> str:
         """tor's version: "0.4.9.11"."""
         return self._tor_version
+
+    @property
+    def authentication(self) -> str:
+        """How tor let us in: SAFECOOKIE, COOKIE, HASHEDPASSWORD or NULL (without anything)."""
+        return self._authentication
 
     @property
     def is_connected(self) -> bool:

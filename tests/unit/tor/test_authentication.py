@@ -124,7 +124,7 @@ def test_safe_cookie_first(cookie: str) -> None:
     """SAFECOOKIE goes before all others: the cookie itself is never sent, nobody is asked for a password."""
     tor = FakeTor()
     offered = info("COOKIE", "SAFECOOKIE", "HASHEDPASSWORD", "NULL", cookie_path=cookie)
-    authenticate(tor, offered, password=lambda: pytest.fail("asked"), cookie_path=None)
+    assert authenticate(tor, offered, password=lambda: pytest.fail("asked"), cookie_path=None) == "SAFECOOKIE"
     assert [line.split()[0] for line in tor.sent] == [b"AUTHCHALLENGE", b"AUTHENTICATE"]
     assert COOKIE.hex().encode() not in b"".join(tor.sent).lower()
 
@@ -171,7 +171,8 @@ def test_cookie_only_from_a_named_file(cookie: str) -> None:
     with pytest.raises(ControlAuthenticationError, match="name the cookie's file yourself"):
         authenticate(tor, info("COOKIE", cookie_path=cookie), password=None, cookie_path=None)
     assert tor.sent == []
-    authenticate(tor, info("COOKIE", cookie_path="/etc/passwd"), password=None, cookie_path=cookie)
+    offered = info("COOKIE", cookie_path="/etc/passwd")
+    assert authenticate(tor, offered, password=None, cookie_path=cookie) == "COOKIE"
     assert tor.sent == [b"AUTHENTICATE " + COOKIE.hex().encode()]
 
 
@@ -179,14 +180,14 @@ def test_password_when_the_cookie_cannot_be_read(tmp_path: Path) -> None:
     """Where there is no cookie to read, a password that was given is used."""
     tor = FakeTor()
     offered = info("SAFECOOKIE", "HASHEDPASSWORD", cookie_path=str(tmp_path / "none"))
-    authenticate(tor, offered, password=lambda: "open sesame", cookie_path=None)
+    assert authenticate(tor, offered, password=lambda: "open sesame", cookie_path=None) == "HASHEDPASSWORD"
     assert tor.sent == [b'AUTHENTICATE "open sesame"']
 
 
 def test_null() -> None:
     """A tor that asks for nothing is sent a bare AUTHENTICATE; a password is not shown to it."""
     tor = FakeTor()
-    authenticate(tor, info("NULL"), password="open sesame", cookie_path=None)
+    assert authenticate(tor, info("NULL"), password="open sesame", cookie_path=None) == "NULL"
     assert tor.sent == [b"AUTHENTICATE"]
 
 

@@ -143,6 +143,7 @@ def test_connect(peer: Peer) -> None:
     """A client knows tor's version and where it is; it sends what it has to and nothing else."""
     with connect(peer, answers()) as client:
         assert client.tor_version == "0.4.9.11"
+        assert client.authentication == "NULL"
         assert client.address == peer.address
         assert client.is_connected
     assert not client.is_connected
