@@ -146,7 +146,7 @@ class StreamSpans:
                 "tor.stream.client_protocol": event.client_protocol,
                 "network.local.address": address or None,
                 "network.local.port": int(port) if port.isascii() and port.isdigit() else None,
-                "tor.hs.directory.fingerprint": stream.relay,
+                "tor.relay.fingerprint": stream.relay,  # of a directory; it may be the guard
                 # Where the first event was not the beginning, the span is made while that event is taken.
                 "tor.stream.partial": True if stream.state is State.UNSEEN else None,
                 LEVEL_ATTRIBUTE: self._filter.level_name,

@@ -393,7 +393,7 @@ def test_a_directory_stream(mapper: TorMapper, captured: CapturedSpans) -> None:
     record = one(captured, "tor.stream")
     assert record.kind is SpanKind.INTERNAL
     assert record.attributes["tor.stream.purpose"] == "DIR_FETCH"
-    assert record.attributes["tor.hs.directory.fingerprint"] == DIRECTORY
+    assert record.attributes["tor.relay.fingerprint"] == DIRECTORY
     assert "server.address" not in record.attributes
     assert mapper.counts.streams.directory == 1
 
