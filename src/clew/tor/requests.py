@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from clew._hot import fork_count
 from clew.errors import ControlReplyError, TorError
@@ -148,8 +148,8 @@ class RequestTracing:
             with self._lock:
                 self._closing.set()
                 self._source.remove_listener(self._handle)
-        if self._connect is not None and isinstance(self._source, ControlClient):
-            self._source.close()
+        if self._connect is not None:
+            cast("ControlClient", self._source).close()
         if not is_child:
             self._mapper.close("DETACHED")
             self._is_connected = False
