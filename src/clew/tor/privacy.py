@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from clew import limits
 from clew.errors import ConfigurationError
 from clew.tor.attributes import ATTRIBUTES, LEVEL_ATTRIBUTE, RULES, Attribute, Content, Rule
 from clew.tor.places import Places, relay_of_exit_name, spelling
@@ -60,9 +62,10 @@ def parse_privacy(text: str) -> Privacy:
 # and onion addresses that stray into such a field are longer, or have other characters, or are caught by neither: those
 # fields are written by tor itself, and hold nothing that others choose.
 _KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+_KEYWORD_CHARACTERS = 32
 
 # CircuitID, StreamID (control-spec 2.4); a number may be negative.
-_ID = re.compile(r"-?[A-Za-z0-9]{1,16}")
+_ID_CHARACTERS = 16
 _HEX = re.compile(r"[0-9a-f]{1,32}")
 _HASH = re.compile(r"hash:[0-9a-f]{16}")
 _KEY_BYTES = 32
@@ -71,6 +74,9 @@ _HASH_BYTES = 8  # 64 bits: among the 10,000 relays of the network, two collide 
 # Values that stand for a place in the network. A place has one hash, in whichever of these attributes it stands.
 _PLACES = (Content.RELAY, Content.GUARD, Content.DESTINATION, Content.CLIENT)
 _PLACE_NAMES = frozenset(attribute.name for attribute in ATTRIBUTES if attribute.content in _PLACES)
+
+# To look a member up in its class takes ten times as long as a global.
+_KEEP, _HASHED, _BUCKET = Rule.KEEP, Rule.HASH, Rule.BUCKET
 
 
 class PrivacyFilter:
@@ -83,17 +89,24 @@ class PrivacyFilter:
     Thread: any.
     """
 
-    __slots__ = ("_key", "_plans", "_undeclared", "level", "places")
+    __slots__ = ("_hashes", "_keyed", "_plans", "_undeclared", "level", "level_name", "places")
 
     level: Privacy
+    level_name: str  # what LEVEL_ATTRIBUTE says
     places: Places  # the destinations that were hashed or dropped
 
     def __init__(self, level: Privacy = Privacy.PSEUDONYMOUS) -> None:
         self.level = Privacy(level)
+        self.level_name = self.level.name.lower()
         self.places = Places()
-        self._key = os.urandom(_KEY_BYTES)
-        self._plans = {row.name: _plan(row, self.level) for row in ATTRIBUTES}
-        self._undeclared = _plan(Attribute("", Content.UNDECLARED, ""), self.level)
+        # It holds the key: 32 bytes of the system's random generator.
+        self._keyed = blake2b(key=os.urandom(_KEY_BYTES), digest_size=_HASH_BYTES)
+        # By name; first where the relay is not the guard, then where it may be.
+        self._plans = tuple(
+            {row.name: _plan(row, self.level, may_be_guard=is_it) for row in ATTRIBUTES} for is_it in (False, True)
+        )
+        self._undeclared = _plan(Attribute("", Content.UNDECLARED, ""), self.level, may_be_guard=False)
+        self._hashes: dict[tuple[str, object], str] = {}
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PrivacyFilter cannot be written: its key would be")
@@ -101,14 +114,9 @@ class PrivacyFilter:
     def at(self, level: Privacy) -> PrivacyFilter:
         """A filter of another level, whose hashes are the same as this one's, and that knows the same places."""
         other = PrivacyFilter(level)
-        other._key = self._key
+        other._keyed = self._keyed
         other.places = self.places
         return other
-
-    @property
-    def level_name(self) -> str:
-        """What LEVEL_ATTRIBUTE says."""
-        return self.level.name.lower()
 
     def resource(self) -> dict[str, str]:
         """Attributes for the resource of a tracer whose spans pass through this filter."""
@@ -121,24 +129,24 @@ class PrivacyFilter:
         """
         hop = attributes.get("tor.hop.index", 1)
         may_be_guard = not isinstance(hop, int) or hop <= 1
+        plans, undeclared = self._plans[may_be_guard], self._undeclared
         kept: dict[str, object] = {}
         for name, value in attributes.items():
             if value is None:
                 continue
-            plan = self._plans.get(name, self._undeclared)
-            rule = plan.at_guard if may_be_guard else plan.rule
-            if plan.is_plausible is not None and not plan.is_plausible(value):
-                rule = self._undeclared.rule
-            elif plan.at_relay is not None and isinstance(value, str):
+            rule, is_plausible, at_relay = plans.get(name, undeclared)
+            if is_plausible is not None and not is_plausible(value):
+                rule = undeclared.rule
+            elif at_relay is not None and isinstance(value, str):
                 if relay_of_exit_name(value) is not None:
-                    rule = plan.at_relay[may_be_guard]
-                elif rule is not Rule.KEEP:
+                    rule = at_relay
+                elif rule is not _KEEP:
                     self.places.add(value)
-            if rule is Rule.KEEP:
+            if rule is _KEEP:
                 kept[name] = value
-            elif rule is Rule.HASH:
+            elif rule is _HASHED:
                 kept[name] = self.hash(name, value)
-            elif rule is Rule.BUCKET and isinstance(value, int):
+            elif rule is _BUCKET and isinstance(value, int):
                 kept[name] = bucket(value)
         return kept
 
@@ -152,13 +160,26 @@ class PrivacyFilter:
         Relays, destinations and clients have one hash each, whichever attribute they stand in and however they are
         written: in capitals or not, with or without .onion, a relay as $FINGERPRINT~nickname or FINGERPRINT.exit.
         """
+        kind = type(value)
+        if kind is not int and (kind is not str or len(value) > limits.PLACE_CHARACTERS):  # type: ignore[arg-type]
+            return self._hash(name, value)
+        # Most of what there is comes again: a circuit's relays at each hop, a destination at each request.
+        known = self._hashes.get((name, value))
+        if known is None:
+            if len(self._hashes) >= limits.PLACES_REMEMBERED:
+                self._hashes.clear()
+            known = self._hashes[name, value] = self._hash(name, value)
+        return known
+
+    def _hash(self, name: str, value: object) -> str:
         if isinstance(value, str):
             if _HASH.fullmatch(value):
                 return value
             if name in _PLACE_NAMES:
                 name, value = "", spelling(value)
-        data = f"{name}\0{value}".encode("utf-8", "backslashreplace")
-        return "hash:" + blake2b(data, key=self._key, digest_size=_HASH_BYTES).hexdigest()
+        digest = self._keyed.copy()
+        digest.update(f"{name}\0{value}".encode("utf-8", "backslashreplace"))
+        return "hash:" + digest.hexdigest()
 
 
 # --- what a value can be --------------------------------------------------------------------------------------------
@@ -169,7 +190,10 @@ def _is_number(value: object) -> bool:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
+    if not isinstance(value, str):
+        return isinstance(value, int)
+    digits = value.removeprefix("-")
+    return digits.isalnum() and digits.isascii() and len(digits) <= _ID_CHARACTERS
 
 
 def _is_of_machine(value: object) -> bool:
@@ -178,8 +202,17 @@ def _is_of_machine(value: object) -> bool:
 
 def _is_keyword(value: object) -> bool:
     if isinstance(value, str):
-        return _KEYWORD.fullmatch(value) is not None
-    return isinstance(value, tuple) and all(isinstance(v, str) and _KEYWORD.fullmatch(v) for v in value)
+        return len(value) <= _KEYWORD_CHARACTERS and _is_word(value)
+    return isinstance(value, tuple) and all(map(_is_one_keyword, value))
+
+
+def _is_one_keyword(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _KEYWORD_CHARACTERS and _is_word(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_word(text: str) -> bool:
+    return _KEYWORD.fullmatch(text) is not None
 
 
 # A name in the place of a number must not slip by. Contents that are not here may be any value.
@@ -196,19 +229,17 @@ class _Plan(NamedTuple):
     """A row of the table at one level."""
 
     rule: Rule
-    at_guard: Rule
     is_plausible: Callable[[object], bool] | None
-    at_relay: tuple[Rule, Rule] | None  # of a destination, where it is a relay; and where that may be the guard
+    at_relay: Rule | None  # of a destination: where it is a relay
 
 
-def _plan(row: Attribute, level: Privacy) -> _Plan:
-    rule = RULES[row.content][level]
-    at_relay = RULES[Content.RELAY][level], RULES[Content.GUARD][level]
+def _plan(row: Attribute, level: Privacy, *, may_be_guard: bool) -> _Plan:
+    content = row.at_guard if may_be_guard and row.at_guard is not None else row.content
+    relay = Content.GUARD if may_be_guard else Content.RELAY
     return _Plan(
-        rule,
-        rule if row.at_guard is None else RULES[row.at_guard][level],
+        RULES[content][level],
         PLAUSIBLE.get(row.content),
-        at_relay if row.content is Content.DESTINATION else None,
+        RULES[relay][level] if row.content is Content.DESTINATION else None,
     )
 
 
