@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clew.tor.mapper import TorMapper
     from clew.tor.privacy import Privacy, PrivacyFilter
     from clew.tor.requests import RequestTracing, trace_requests
+    from clew.tor.stem_source import from_stem
 
 __all__ = [
     "CircuitManager",
@@ -25,6 +26,7 @@ __all__ = [
     "PrivacyFilter",
     "RequestTracing",
     "TorMapper",
+    "from_stem",
     "trace_requests",
 ]
 
@@ -36,6 +38,7 @@ _MODULES = {
     "PrivacyFilter": "privacy",
     "RequestTracing": "requests",
     "TorMapper": "mapper",
+    "from_stem": "stem_source",
     "trace_requests": "requests",
 }
 
