@@ -1,12 +1,14 @@
 """Tor's events to spans: how many a second on one core, from recorded bytes to encoded spans that were delivered.
 
-`python benchmarks/bench_tor.py` prints microseconds of CPU and events a second for each stage and for the whole way,
+`python benchmarks/bench_tor.py` prints microseconds of CPU and events a second for the whole way and for each stage,
 and writes benchmarks/results/bench_tor.json; `--quick` runs everything once with few events, to see that it works.
 
-The bytes go in by 16 KB, as a replay reads them. Stages are timed on the thread that runs them; "delivered" is what
-the pipeline's own thread takes to hand the batches to an exporter that does nothing; the whole is the CPU of the
-process. A plain split of the same lines into words, measured beside, says how fast the machine was at that time. The
-recording is made up by tor_recording.py. Every round has a process of its own, and figures are medians of the rounds.
+The whole is what a replay does: bytes go in by 16 KB, each event goes all the way before the next, the pipeline's own
+thread hands batches to an exporter that does nothing, and the CPU of the process is counted until every span was
+delivered. The stages are measured in another pass, piece by piece, on the thread that runs them. Beside them: the
+whole where spans pass their level of privacy once more before the exporter, as `protect` has it for programs; and a
+plain split of the lines into words, which says how fast the machine was at that time. The recording is made up by
+tor_recording.py. Every round has a process of its own, and figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -27,20 +29,22 @@ from bench_span import machine, progress, versions
 from tor_recording import make_recording
 
 from clew import NoopExporter, Tracer
-from clew.tor.events import Event, parse_event
+from clew.tor.events import parse_event
 from clew.tor.mapper import TorMapper
 from clew.tor.privacy import Privacy, PrivacyFilter
+from clew.tor.protection import protect
 from clew.tor.wire import ControlParser
 
 RESULTS = Path(__file__).resolve().parent / "results" / "bench_tor.json"
 
 BAR_PER_SECOND = 50_000
-STAGES = {
-    "split": "split: bytes to replies",
-    "parse": "parse: replies to events",
-    "map": "map and encode: events to spans in the queue",
-    "deliver": "delivered: batches to an exporter that does nothing",
-    "whole": "whole: all of it, CPU of the process",
+ROWS = {
+    "whole": "whole: bytes to spans that were delivered",
+    "split": "stage: bytes to replies",
+    "parse": "stage: replies to events",
+    "map": "stage: events to spans, encoded into the queue",
+    "deliver": "stage: batches to the exporter, on its own thread",
+    "protected": "whole, with privacy once more before the exporter",
     "plain": "for comparison: a plain split of the lines into words",
 }
 PIECE_BYTES = 16_384
@@ -100,11 +104,16 @@ def run_rounds(rounds: int, visits: int, level: str) -> list[dict[str, Any]]:
 
 
 def measure(visits: int, level: Privacy) -> dict[str, Any]:
-    """Everything once: nanoseconds of CPU per event by stage, and what there was."""
+    """Everything once: nanoseconds of CPU per event, and what there was."""
     lines = make_recording(visits)
     recording = b"".join(lines)
-    run(recording[: len(recording) // 20], level)  # imports, caches, the specializing interpreter
-    taken = run(recording, level)
+    run(recording[: len(recording) // 20], level, by_stage=False)  # imports, caches, the specializing interpreter
+    taken = run(recording, level, by_stage=False)
+    spans = taken.pop("spans")
+    taken |= {
+        stage: ns for stage, ns in run(recording, level, by_stage=True).items() if stage not in ("whole", "spans")
+    }
+    taken["protected"] = run(recording, level, by_stage=False, protected=True)["whole"]
     begin = time.thread_time_ns()
     for line in lines:
         line.decode().split(" ")
@@ -112,52 +121,56 @@ def measure(visits: int, level: Privacy) -> dict[str, Any]:
     return {
         "events": len(lines),
         "bytes": len(recording),
-        "spans": taken.pop("spans"),
+        "spans": spans,
         "types": Counter(line.split()[1].decode() for line in lines),
-        "ns": {stage: taken[stage] / len(lines) for stage in STAGES},
+        "ns": {row: taken[row] / len(lines) for row in ROWS},
     }
 
 
-def run(recording: bytes, level: Privacy) -> dict[str, int]:
-    """The whole way, as a replay goes it: nanoseconds by stage."""
+def run(recording: bytes, level: Privacy, *, by_stage: bool, protected: bool = False) -> dict[str, int]:
+    """The whole way, as a replay goes it: nanoseconds of all of it, or by stage."""
     parser = ControlParser()
     privacy = PrivacyFilter(level)
     tracer = Tracer("tor", exporter=NoopExporter(), resource=privacy.resource())
+    if protected:
+        protect(tracer, privacy, leaving=level)
     mapper = TorMapper(tracer, privacy)
-    clock = time.thread_time_ns
-    split = parse = mapped = 0
+    taken: Counter[str] = Counter()
+    process_begin, thread_begin = time.process_time_ns(), time.thread_time_ns()
     at_ns = 1_769_860_800_000_000_000
-    process_begin, thread_begin = time.process_time_ns(), clock()
     for start in range(0, len(recording), PIECE_BYTES):
-        piece = recording[start : start + PIECE_BYTES]
+        parser.feed(recording[start : start + PIECE_BYTES])
         at_ns += 10_000_000
-        begin = clock()
-        parser.feed(piece)
-        replies = list(iter(parser.next_reply, None))
-        replied = clock()
-        events: list[Event] = [parse_event(reply, at_ns) for reply in replies]
-        parsed = clock()
-        for event in events:
-            mapper.handle(event)
-        end = clock()
-        split += replied - begin
-        parse += parsed - replied
-        mapped += end - parsed
+        if by_stage:
+            run_stages(parser, mapper, at_ns, taken)
+        else:
+            for reply in iter(parser.next_reply, None):
+                mapper.handle(parse_event(reply, at_ns))
     mapper.close("DETACHED", at_ns)
-    thread = clock() - thread_begin
+    taken["deliver"] -= time.thread_time_ns() - thread_begin
     tracer.close(60)
-    whole = time.process_time_ns() - process_begin
+    taken["whole"] = time.process_time_ns() - process_begin
+    taken["deliver"] += taken["whole"]
     stats = tracer.stats()
     if stats.open or stats.exported != stats.ended:
         raise SystemExit(f"not every span was delivered: {stats}")
-    return {
-        "split": split,
-        "parse": parse,
-        "map": mapped,
-        "deliver": whole - thread,
-        "whole": whole,
-        "spans": stats.exported,
-    }
+    taken["spans"] = stats.exported
+    return taken
+
+
+def run_stages(parser: ControlParser, mapper: TorMapper, at_ns: int, taken: Counter[str]) -> None:
+    """What was fed, one stage after the other."""
+    begin = time.thread_time_ns()
+    replies = list(iter(parser.next_reply, None))
+    replied = time.thread_time_ns()
+    events = [parse_event(reply, at_ns) for reply in replies]
+    parsed = time.thread_time_ns()
+    for event in events:
+        mapper.handle(event)
+    end = time.thread_time_ns()
+    taken["split"] += replied - begin
+    taken["parse"] += parsed - replied
+    taken["map"] += end - parsed
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------------
@@ -166,17 +179,17 @@ def run(recording: bytes, level: Privacy) -> dict[str, int]:
 def summarise(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians, and the bar."""
     rows = []
-    for stage, what in STAGES.items():
-        each = [taken["ns"][stage] for taken in rounds]
+    for name, what in ROWS.items():
+        each = [taken["ns"][name] for taken in rounds]
         median = statistics.median(each)
         rows.append(
             {
-                "row": stage,
+                "row": name,
                 "what": what,
                 "us": round(median / 1000, 3),
                 "per_second": round(1e9 / median) if median > 0 else None,
                 "times_plain": round(
-                    statistics.median(taken["ns"][stage] / taken["ns"]["plain"] for taken in rounds), 2
+                    statistics.median(taken["ns"][name] / taken["ns"]["plain"] for taken in rounds), 2
                 ),
                 "rounds_us": [round(value / 1000, 3) for value in each],
             }

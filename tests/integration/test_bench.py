@@ -60,7 +60,8 @@ def test_a_quick_run_of_tors_events(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(result.read_text())
-    assert [row["row"] for row in report["rows"]] == ["split", "parse", "map", "deliver", "whole", "plain"]
+    rows = ["whole", "split", "parse", "map", "deliver", "protected", "plain"]
+    assert [row["row"] for row in report["rows"]] == rows
     for row in report["rows"]:
         assert row["what"] in done.stdout
     types = report["recording"]["types"]
