@@ -182,6 +182,9 @@ def _read_circuit_minor(rest: Rest) -> tuple[_CircuitFields, str | None, str | N
     return _take_circuit_fields(fields), take("OLD_PURPOSE", None), take("OLD_HS_STATE", None), frozen(fields)
 
 
+_SOURCE_ADDR = "SOURCE_ADDR="
+
+
 @remembered
 def _read_stream(
     rest: Rest,
@@ -215,8 +218,24 @@ def _parse_circuit_minor(time_ns: int, words: list[str], rest: Rest) -> CircuitM
 
 def _parse_stream(time_ns: int, words: list[str], rest: Rest) -> StreamEvent:
     _check_length(words, 5)
-    _, _, status, _, target = words
-    return StreamEvent(time_ns, _check_id(words, 1), status, _check_id(words, 3), target, *_read_stream(rest))
+    source = None
+    if isinstance(rest, str) and rest.startswith(_SOURCE_ADDR):  # all else of a line comes again with other streams
+        source, _, rest = rest[len(_SOURCE_ADDR) :].partition(" ")
+    reason, remote_reason, origin, source_addr, purpose, protocol, extra = _read_stream(rest)
+    return StreamEvent(
+        time_ns,
+        _check_id(words, 1),
+        words[2],
+        _check_id(words, 3),
+        words[4],
+        reason,
+        remote_reason,
+        origin,
+        source_addr if source is None else source,
+        purpose,
+        protocol,
+        extra,
+    )
 
 
 def _parse_orconn(time_ns: int, words: list[str], rest: Rest) -> OrConnEvent:
