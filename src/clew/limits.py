@@ -123,6 +123,8 @@ REPORT_RELAYS = 2000
 REPORT_KEYS = 64
 # Circuits that are remembered, so that a stream's link to its circuit tells the guard: 15 MB.
 REPORT_BUILDS_HELD = 50_000
+# Connections to onion services of which the parts are kept, at 0.5 KB each; of more, a sample.
+REPORT_CONNECTIONS = 20_000
 # Steps of time in which failures are counted: as many bars as a page shows side by side.
 REPORT_STEPS = 60
 # Points of a curve: more are not told apart in a picture.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clew.cli.privacy_option import add_privacy_options, privacy_of
+from clew.cli.tor_report_options import add_report
 from clew.errors import ControlAuthenticationError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options; each action says which function runs it."""
     actions = parser.add_subparsers(metavar="ACTION", title="actions", required=True)
     _add_attach(actions)
+    add_report(actions)
     parser.epilog = "example:\n  clew tor attach --control 9051 --file traces.jsonl\n"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clew.pretty import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -109,13 +109,18 @@ class DamageReport:
 
     def say(self) -> None:
         """Tell of it, if there was any."""
+        for sentence in self.sentences():
+            say(f"{self._name}: {sentence}")
+
+    def sentences(self) -> Iterator[str]:
+        """What there is to tell, without the file's name."""
         if self._first is not None:
             named = [str(first) if first == last else f"{first}-{last}" for first, last in self._ranges]
             places = ", ".join(named[:_RANGES_NAMED]) + (", ..." if len(named) > _RANGES_NAMED else "")
             damaged = count(self._number, f"damaged {self._first.unit}")
-            say(f"{self._name}: {damaged} left out: {self._first.unit} {places} ({self._first.reason})")
+            yield f"{damaged} left out: {self._first.unit} {places} ({self._first.reason})"
         if self._tail is not None:
-            say(f"{self._name}: {self._tail.unit} {self._tail.first} is unfinished, as if it were still being written")
+            yield f"{self._tail.unit} {self._tail.first} is unfinished, as if it were still being written"
 
 
 def say(sentence: str) -> None:
