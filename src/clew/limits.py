@@ -38,6 +38,10 @@ BATCH_BYTES = 128 * KIB
 CLOSE_TIMEOUT_SECONDS = 5.0
 # A child process of multiprocessing is waited for by its parent, often with a timeout of its own.
 CHILD_CLOSE_SECONDS = 2.0
+# Of that time, an exporter that waits for an answer leaves so much to say that it gives up, and to close.
+GIVE_UP_SECONDS = 0.25
+# Whoever waits for an exporter looks for signals, such as Ctrl-C, at least this often.
+SIGNAL_SECONDS = 0.5
 # An exporter that cannot deliver says so in the log once in this time for each kind of error; the ledger counts all.
 ERROR_LOG_SECONDS = 60.0
 

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from clew._hot import fork_count, remote_span, use_span
 from clew.errors import ExportError
-from clew.limits import CHILD_CLOSE_SECONDS, ERROR_LOG_SECONDS
+from clew.limits import CHILD_CLOSE_SECONDS, ERROR_LOG_SECONDS, GIVE_UP_SECONDS, SIGNAL_SECONDS
 from clew.model import SpanContext
 from clew.otlp import Batch
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clew.model import Resource, Scope
     from clew.protocols import Exporter
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "time_left"]
 
 _INFINITY = float("inf")  # math.inf is not worth loading another library
 
@@ -49,6 +49,22 @@ def _of_system(name: str) -> Any:
 allocate_lock = _of_system("allocate_lock")  # for exporters too
 _get_ident = _of_system("get_ident")
 _start_new_thread = _of_system("start_new_thread")
+
+
+_delivery = _of_system("_local")()  # what this thread delivers: `now` is a pipeline and a deadline, or None
+
+
+def time_left() -> float:
+    """How long the export that runs on this thread may still take: seconds, infinitely many unless the program ends.
+
+    For exporters that wait: what is not done by then is cut off, and neither reported nor in the ledger. So ask again
+    while waiting, and raise when nothing is left.
+    """
+    now: tuple[Pipeline, float] | None = getattr(_delivery, "now", None)
+    if now is None:
+        return _INFINITY
+    pipeline, deadline = now
+    return min(pipeline.give_up, deadline) - monotonic()
 
 
 class _Process:
@@ -102,6 +118,8 @@ class Pipeline:
         self._scope = scope
         self._batch_delay = batch_delay
         self.close_timeout = close_timeout
+        self.give_up = _INFINITY  # when an exporter has to, a time of `monotonic()`: the program ends
+        self._waited = 0.0  # seconds that close has waited so far
         self._processes: dict[int, _Process] = {}
         self._closing = False
         self._abandoned = False
@@ -145,6 +163,7 @@ class Pipeline:
         try:
             with process.consumer, use_span(_UNTRACED):
                 process.worker = _get_ident()
+                _delivery.now = self, _INFINITY
                 while self._work_once(process):
                     pass
                 self._close_exporter()
@@ -256,9 +275,12 @@ class Pipeline:
         Returns: as `flush`, and whether the exporter is closed.
         Thread: any, more than once. Blocks; Ctrl-C interrupts it.
         """
-        deadline = monotonic() + timeout
+        begin = monotonic()
         self.begin_close()
-        return self.finish_close(deadline)
+        try:
+            return self.finish_close(begin + timeout)
+        finally:
+            self._waited += monotonic() - begin
 
     def begin_close(self) -> None:
         """The part of `close` that does not wait."""
@@ -278,6 +300,22 @@ class Pipeline:
             and process.settled >= self._queue.put_total
             and self._queue.lost_total == process.lost_seen
         )
+
+    def begin_exit(self, begin: float, at_most: float) -> float:
+        """What `begin_close` does, at the end of the program.
+
+        Args:
+            begin: of the end, a time of `monotonic()`.
+            at_most: seconds that may be waited, if that is less than close_timeout.
+
+        Returns: until when `finish_close` is to wait: as long as `close` may, less what it has waited already.
+        """
+        at_most = min(self.close_timeout, at_most)
+        allowed = max(at_most - self._waited, min(at_most, GIVE_UP_SECONDS))
+        # A little before, so that the exporter can tell what it did not deliver, and be closed.
+        self.give_up = begin + allowed - min(allowed / 2, GIVE_UP_SECONDS)
+        self.begin_close()
+        return begin + allowed
 
     def abandon(self) -> None:
         """Nobody holds the tracer any more: end the worker when the last of its spans has ended and is delivered.
@@ -302,8 +340,10 @@ class Pipeline:
         try:
             self._queue.wake()
             # Looked at after the waiter was added: a worker that ends from now on releases it.
-            if process.running:
-                done.acquire(timeout=_left(deadline))
+            # In slices: a signal that comes just before a wait begins does not end it (Ctrl-C would be lost).
+            while process.running and not done.acquire(timeout=min(_left(deadline), SIGNAL_SECONDS)):
+                if monotonic() >= deadline:
+                    break
         finally:
             if waiter in process.waiters:
                 process.waiters.remove(waiter)
@@ -314,6 +354,8 @@ class Pipeline:
         """On the caller's thread, where there is no worker. An exporter that hangs cannot be left before it returns."""
         if not process.consumer.acquire(timeout=_left(deadline)):
             return
+        outer = getattr(_delivery, "now", None)  # if an exporter flushes another tracer
+        _delivery.now = self, deadline
         try:
             with use_span(_UNTRACED):
                 while process.settled < target and monotonic() < deadline:
@@ -322,6 +364,7 @@ class Pipeline:
                             self._close_exporter()
                         break
         finally:
+            _delivery.now = outer
             process.consumer.release()
 
 
@@ -347,10 +390,9 @@ def _close_all(at_most: float = _INFINITY) -> None:
     try:
         begin = monotonic()
         pipelines = list(_live)
-        for pipeline in pipelines:
-            pipeline.begin_close()
-        for pipeline in pipelines:
-            pipeline.finish_close(begin + min(pipeline.close_timeout, at_most))
+        deadlines = [pipeline.begin_exit(begin, at_most) for pipeline in pipelines]
+        for pipeline, deadline in zip(pipelines, deadlines, strict=True):
+            pipeline.finish_close(deadline)
     except KeyboardInterrupt:
         # Somebody who waits for the end of the program does not want to wait for its traces.
         return

@@ -6,6 +6,8 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.faults.conftest import judge, start
 
 if TYPE_CHECKING:
@@ -88,6 +90,34 @@ def test_an_exporter_that_hangs_at_exit(run: Run) -> None:
         """,
         status=3,
     )
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_an_exporter_that_waits_knows_when_to_give_up(run: Run, worker: bool) -> None:
+    """Scenario 9: at exit it can still say what it did not deliver, and is closed, with a worker and without."""
+    out = run(
+        """
+        from clew.pipeline import time_left
+        class Waiting(NoopExporter):
+            def export(self, batch):
+                while time_left() > 0:
+                    time.sleep(0.001)
+                raise OSError("gave up")
+            def close(self):
+                stats = tracer.stats()
+                print(stats.failed, stats.queued, threading.current_thread() is threading.main_thread())
+        import logging
+        logging.getLogger("clew").addHandler(logging.StreamHandler(sys.stdout))
+        tracer = Tracer("test", Waiting(), batch_spans=10, close_timeout=0.3)
+        if sys.argv[1] == "True":
+            make(tracer, 30)
+            atexit.register(tracer.close)  # and the end of the program does not wait as long once more
+        else:
+            spans = [tracer.start_span("open") for _ in range(30)]
+        """,
+        worker,
+    )
+    assert out.splitlines() == ["Waiting could not deliver 10 spans: OSError: gave up", f"30 0 {not worker}"]
 
 
 def test_ctrl_c_ends_the_wait_at_exit(run: Run) -> None:

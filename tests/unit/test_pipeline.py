@@ -7,12 +7,14 @@ import logging
 import threading
 import weakref
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 
 from clew import ExportError, MemoryExporter, NoopExporter, ProbabilitySample, Tracer, current_span
-from clew.limits import KIB
+from clew.limits import GIVE_UP_SECONDS, KIB
+from clew.pipeline import time_left
 
 if TYPE_CHECKING:
     from clew import Batch
@@ -209,6 +211,39 @@ def test_close_is_false_while_the_exporter_hangs_and_goes_on_without_us() -> Non
     exporter.open.set()
     assert tracer.close(SECONDS)
     assert len(exporter.records) == 1
+
+
+def test_an_exporter_has_all_the_time_until_the_program_ends() -> None:
+    """time_left() is infinite on the worker and elsewhere; at the end of the program it is what may be waited."""
+    left: list[float] = []
+
+    class Asking(NoopExporter):
+        def export(self, batch: Batch) -> None:
+            left.append(time_left())
+
+    with Tracer("test", Asking(), close_timeout=7.0) as tracer:
+        make_spans(tracer, 1)
+        tracer.flush(SECONDS)
+        tracer._pipeline.begin_exit(monotonic(), 5.0)
+        tracer._queue.closed = False
+        make_spans(tracer, 1)
+        tracer.flush(SECONDS)
+    assert left[0] == time_left() == float("inf")
+    assert 0 < left[1] <= 5.0
+
+
+def test_what_close_waited_is_not_waited_again_at_the_end() -> None:
+    """The end of the program is delayed by close_timeout in all; a little is left for an exporter to give up."""
+    exporter = Gate()
+    tracer = Tracer("test", exporter, close_timeout=5.0)
+    make_spans(tracer, 1)
+    assert not tracer.close(0.01)
+    assert tracer._pipeline.begin_exit(0.0, float("inf")) <= 4.99
+    tracer._pipeline._waited = 100.0
+    assert tracer._pipeline.begin_exit(0.0, float("inf")) == GIVE_UP_SECONDS
+    assert tracer._pipeline.begin_exit(0.0, 0.0) == 0.0
+    exporter.open.set()
+    assert tracer.close(SECONDS)
 
 
 def test_close_says_false_for_what_was_lost() -> None:
