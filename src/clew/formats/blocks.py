@@ -8,6 +8,7 @@ from clew.errors import DecodeError
 from clew.formats.gotor import hex_id, span_from_object
 from clew.formats.reading import Block, Glance
 from clew.otlp import decode_json, decode_traces
+from clew.otlp.json import decode_object
 
 if TYPE_CHECKING:
     from clew.model import SpanRecord
@@ -41,7 +42,8 @@ class OtlpJsonBlock(Block):
             raise DecodeError("a span has a field that is missing or of the wrong type") from error
 
     def records(self) -> list[SpanRecord]:
-        return decode_json(self._text)
+        # It is parsed already; but only text without escapes is sure to have no lone surrogates.
+        return decode_json(self._text) if b"\\u" in self._text else decode_object(self._value)
 
 
 def _glance(span: dict[str, Any]) -> Glance:

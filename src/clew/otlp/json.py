@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from clew.model import Attributes, AttributeValue
 
-__all__ = ["decode_json"]
+__all__ = ["decode_json", "decode_object"]
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -50,8 +50,21 @@ def decode_json(line: bytes | str) -> list[SpanRecord]:
     """
     if len(line) > LINE_BYTES:
         raise DecodeError(f"a line of {len(line)} bytes is longer than the {LINE_BYTES} that are read")
+    return _decode(lambda: _parse(line if isinstance(line, str) else str(line, "utf-8")))
+
+
+def decode_object(traces: dict[str, Any]) -> list[SpanRecord]:
+    """The same for an object that was parsed, and has no lone surrogates in it.
+
+    Raises:
+        DecodeError: as above.
+    """
+    return _decode(lambda: traces)
+
+
+def _decode(parse: Callable[[], Any]) -> list[SpanRecord]:
     try:
-        return _traces(_parse(line if isinstance(line, str) else str(line, "utf-8")))
+        return _traces(parse())
     except RecursionError as error:
         raise DecodeError("damaged OTLP/JSON: values are nested too deep") from error
     except ValueError as error:  # not UTF-8, not JSON, a number with too many digits, or what is raised below
