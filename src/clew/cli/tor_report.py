@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -96,6 +97,9 @@ def _analyse(paths: list[str], slowest: int) -> tuple[Findings, bool]:
         size_bytes = sum(file.size_bytes for _, file, _ in files)
         on_bytes = stack.enter_context(byte_progress("reading the traces", size_bytes))
         blocks = side_by_side(_blocks(number, file, damage, on_bytes, fail) for number, file, damage in files)
+        # Thousands of spans are held, and none of them in a cycle: the collector would look through them all the time.
+        gc.disable()
+        stack.callback(gc.enable)
         for spans in traces(blocks):
             analysis.add(spans)
         for number, _, damage in files:

@@ -94,6 +94,8 @@ class Analysis:
                     handler(node)
             for request in find_requests(nodes):
                 self._add_request(request)
+            for node in nodes:  # or else parents and children would hold each other, and all of their spans
+                node.children.clear()
 
     def findings(self, files: Iterable[str], remarks: Iterable[Remark] = ()) -> Findings:
         """What was found so far.

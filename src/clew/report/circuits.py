@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clew.limits import REPORT_BUILDS_HELD
 from clew.model import Status
-from clew.report.figures import CIRCUIT_BUILD, CIRCUIT_HOP
+from clew.report.figures import ALL, CIRCUIT_BUILD, CIRCUIT_HOP, HOPS_NAMED
 from clew.report.measures import has_succeeded, word_of
 from clew.report.relays import GUARD_ROLE, Relays, name_of
 from clew.report.requests import reason_of
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from clew.tree import Node
 
 __all__ = ["Circuits", "Known"]
-
-_HOPS_NAMED = 8  # tor's own circuits have up to four; a program may ask for up to eight
 
 
 class Known(NamedTuple):
@@ -40,7 +38,7 @@ class Circuits:
         record = hop.record
         index = record.attributes.get("tor.hop.index")
         if has_succeeded(record) and isinstance(index, int) and index >= 1:
-            series = str(index) if index <= _HOPS_NAMED else f"{_HOPS_NAMED + 1} or more"
+            series = str(index) if index <= HOPS_NAMED else "further hops"
             self._measures.measure(CIRCUIT_HOP, series, record.duration_ns)
         self.relays.add(hop, word_of(record, "tor.hop.role"))
 
@@ -57,7 +55,8 @@ class Circuits:
         # Where the beginning was not seen, or the circuit was there before, this is only a part of the way.
         is_whole = not (record.attributes.get("tor.circuit.partial") or record.attributes.get("tor.circuit.reused"))
         if has_succeeded(record) and is_whole:
-            self._measures.measure(CIRCUIT_BUILD, purpose, record.duration_ns)
+            for series in (ALL, purpose):
+                self._measures.measure(CIRCUIT_BUILD, series, record.duration_ns)
             self.relays.add_build(guard, record.duration_ns)
 
     def of_stream(self, stream: Node) -> list[Known]:

@@ -23,6 +23,7 @@ __all__ = [
     "EXIT",
     "FIGURES",
     "FIRST_BYTE",
+    "HOPS_NAMED",
     "LAST_BYTE",
     "LINKS",
     "ONION",
@@ -43,7 +44,10 @@ ONION_PHASES = "onion_phases"
 SERVICE_PHASES = "service_phases"
 LINKS = "links"
 
-# Series of requests.
+# Hops that have a series of their own: tor's circuits have up to four, a program may ask for up to eight.
+HOPS_NAMED = 8
+
+# Series of requests; the first one also of circuits.
 ALL, ONION, EXIT = "all", "onion", "exit"
 
 
@@ -90,6 +94,7 @@ FIGURES = (
         "How long tor took to build whole circuits, by what they were for; those that failed, or that were made out of "
         "another one, are not in it.",
         {
+            ALL: "all circuits",
             "GENERAL": "general",
             "CONFLUX_LINKED": "conflux leg",
             "CONFLUX_UNLINKED": "conflux leg, not linked",
@@ -109,7 +114,7 @@ FIGURES = (
         "circuits",
         "Time per hop",
         "How long each hop took to be added to its circuit. Hop 1 is the guard; connecting to it is part of it.",
-        {},
+        {str(hop): f"hop {hop}" for hop in range(1, HOPS_NAMED + 1)},
     ),
     Figure(
         LINKS,
@@ -145,8 +150,6 @@ _BY_KEY = {figure.key: figure for figure in FIGURES}
 
 def label_of(figure: str, series: str) -> str:
     """What a series is called for people."""
-    if figure == CIRCUIT_HOP:
-        return f"hop {series}"
     return _BY_KEY[figure].labels.get(series, series)
 
 

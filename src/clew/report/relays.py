@@ -62,7 +62,10 @@ class Relays:
         Args:
             role: "" if it is not known.
         """
-        self._roles.setdefault(role or "unknown", _Relay()).add(hop, role)
+        known = self._roles.get(role)
+        if known is None:
+            known = self._roles[role] = _Relay()
+        known.add(hop, role)
         if name := name_of(hop):
             is_first = hop.record.attributes.get("tor.hop.index") == 1
             if is_first and role != GUARD_ROLE:  # one hop only: a directory that is asked directly
@@ -104,7 +107,7 @@ class Relays:
     def roles(self) -> tuple[RelayRow, ...]:
         """The roles, the most frequent first."""
         rows = [
-            RelayRow("", "", role, relay.tries, relay.failed, relay.hop.summary())
+            RelayRow("", "", role or "unknown", relay.tries, relay.failed, relay.hop.summary())
             for role, relay in self._roles.items()
         ]
         return tuple(sorted(rows, key=lambda row: -row.tries))

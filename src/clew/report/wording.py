@@ -99,7 +99,7 @@ def headlines(report: Report) -> list[Headline]:
     for title, figure, series in (
         ("Time to first byte", FIRST_BYTE, ALL),
         ("Time to last byte", LAST_BYTE, ALL),
-        ("Circuit build", CIRCUIT_BUILD, "GENERAL"),
+        ("Circuit build", CIRCUIT_BUILD, ALL),
         ("Onion connection", ONION_PHASES, ONION_SPAN),
     ):
         summary = found.figures[figure].get(series)
@@ -112,9 +112,10 @@ def request_remarks(found: Findings) -> list[str]:
     """What is to be known of the requests as such, in sentences."""
     counts = found.requests
     total = f"{counts.total:,}"
+    seen = f"for {counts.first_byte:,} of them" if counts.first_byte else "for none of them"
     sentences = (
         (counts.onion, f"{counts.onion:,} of {total} requests went to onion services."),
-        (counts.total - counts.first_byte, f"When the first byte came was seen for {counts.first_byte:,}."),
+        (counts.total - counts.first_byte, f"When the first byte came was seen {seen}."),
         (counts.unclaimed, f"{counts.unclaimed:,} are streams that no span of a program claimed."),
         (counts.strays, f"{counts.strays:,} of those name a span that is not in the files: give the program's too."),
         (counts.cut, f"{counts.cut:,} had begun before the recording did: they are left out of the times."),
