@@ -1,4 +1,4 @@
-"""What integration tests share: a lab, an onion service in it."""
+"""What integration tests share: a lab, an onion service in it, tors without a network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clew.tor.lab import Lab, OnionService
+from tests.lone_tor import Tor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +63,21 @@ def web_port() -> Iterator[int]:
 def onion_service(lab: Lab, web_port: int) -> OnionService:
     """An onion service in the lab, on its port 80, with a web server (`Page`) behind it."""
     return lab.add_onion_service(80, web_port)
+
+
+@pytest.fixture
+def make_tor(tmp_path: Path) -> Iterator[Callable[..., Tor]]:
+    """Starts tors with further options, and ends them after the test."""
+    made: list[Tor] = []
+
+    def make(*options: str) -> Tor:
+        home = tmp_path / f"tor{len(made)}"
+        home.mkdir()
+        made.append(Tor(home, *options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for tor in made:
+        tor.stop()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("clew-")] == []

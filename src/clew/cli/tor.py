@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clew.cli.privacy_option import add_privacy_options, privacy_of
+from clew.cli.tor_doctor_options import add_doctor
 from clew.cli.tor_report_options import add_report
 from clew.errors import ControlAuthenticationError
 
@@ -41,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", title="actions", required=True)
     _add_attach(actions)
     add_report(actions)
+    add_doctor(actions)
     parser.epilog = "example:\n  clew tor attach --control 9051 --file traces.jsonl\n"
 
 

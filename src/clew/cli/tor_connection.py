@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from clew.errors import ControlConnectionError
+from clew.limits import CONTROL_TIMEOUT_SECONDS
 from clew.tor.control import ControlClient
 
 if TYPE_CHECKING:
@@ -18,22 +19,26 @@ _ADDRESSES = ("/run/tor/control", "127.0.0.1:9051", "127.0.0.1:9151")
 
 
 def connect(
-    address: str | None, password: str | Callable[[], str] | None = None, cookie_path: str | None = None
+    address: str | None,
+    password: str | Callable[[], str] | None = None,
+    cookie_path: str | None = None,
+    *,
+    timeout: float = CONTROL_TIMEOUT_SECONDS,
 ) -> ControlClient:
     """Connect to the tor that was named, or to the first that is there.
 
     Args:
         address: None to search.
-        password, cookie_path: as of `ControlClient.connect`.
+        password, cookie_path, timeout: as of `ControlClient.connect`.
 
     Raises: as `ControlClient.connect`.
     Thread: any; blocks.
     """
     if address is not None:
-        return ControlClient.connect(address, password=password, cookie_path=cookie_path)
+        return ControlClient.connect(address, password=password, cookie_path=cookie_path, timeout=timeout)
     for usual in _ADDRESSES:
         try:
-            return ControlClient.connect(usual, password=password, cookie_path=cookie_path)
+            return ControlClient.connect(usual, password=password, cookie_path=cookie_path, timeout=timeout)
         except ControlConnectionError:
             if usual.startswith("/") and _exists(usual):
                 raise  # there is one, and it has to be said why we cannot talk to it
