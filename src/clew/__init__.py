@@ -10,6 +10,8 @@ with tracer.start_span("checkout") as span:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from clew._hot import CURRENT, Span, current_span, use_span
 from clew._version import __version__
 from clew.errors import ClewError, ConfigurationError, DecodeError, ExportError
@@ -37,6 +39,9 @@ from clew.samplers import (
 )
 from clew.tracer import Tracer
 
+if TYPE_CHECKING:
+    from clew.keeping import FlightRecorder, TailSample
+
 __all__ = [
     "CURRENT",
     "AllOf",
@@ -52,6 +57,7 @@ __all__ = [
     "ExportError",
     "Exporter",
     "FileExporter",
+    "FlightRecorder",
     "Link",
     "MemoryExporter",
     "MultiExporter",
@@ -70,6 +76,7 @@ __all__ = [
     "Stats",
     "Status",
     "StdoutExporter",
+    "TailSample",
     "Tracer",
     "WriterExporter",
     "__version__",
@@ -82,3 +89,16 @@ __all__ = [
     "use_span",
     "with_baggage",
 ]
+
+
+# What few programs use is loaded when they do: `import clew` is to be quick.
+_LAZY = {"FlightRecorder": "clew.keeping", "TailSample": "clew.keeping"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value

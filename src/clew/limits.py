@@ -50,6 +50,16 @@ ERROR_LOG_SECONDS = 60.0
 # RateLimitSample keeps eight bytes for each trace of a second. Who wants more than this wants AlwaysSample.
 RATE_LIMIT_PER_SECOND = 100_000
 
+# Spans that a TailSample holds: some 90,000 typical ones, until the roots of their traces have ended.
+TAIL_BYTES = 16 * MIB
+# Traces that a TailSample remembers as kept, for spans that end after their root: 100 bytes each.
+TAIL_DECISIONS = 10_000
+# How long a trace is held whose root does not end: what an operation that anybody waits for does not take.
+TAIL_WAIT_SECONDS = 600.0
+# Spans that a FlightRecorder holds: some 350,000 typical ones.
+RECORDER_BYTES = 64 * MIB
+RECORDER_SECONDS = 30.0
+
 # --- propagation ----------------------------------------------------------------------------------------------------
 
 # W3C trace context level 2, section 3.3.1.1; W3C baggage, section 3.3.2, summed over all header lines.

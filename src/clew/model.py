@@ -170,7 +170,8 @@ class Stats(NamedTuple):
     failed: int  # given to the exporter, which could not deliver them
     queued: int  # ended, waiting or being exported right now
     queued_bytes: int
-    dropped: Mapping[str, int]  # by reason: "queue_full", "closed", "memory"
+    # By reason: "queue_full", "closed", "memory", "not_kept" (let go by a TailSample or a FlightRecorder).
+    dropped: Mapping[str, int]
     coerced: int  # values that were replaced or dropped because they could not be recorded as they were
     errors: int  # faults of samplers, clocks, exporters that were kept away from the program
 

@@ -23,8 +23,10 @@ from clew.otlp import Batch
 
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Callable
 
     from clew._hot import Queue
+    from clew.keeping import Kept, Stage
     from clew.model import Resource, Scope
     from clew.protocols import Exporter
 
@@ -99,6 +101,7 @@ class Pipeline:
         queue: its `start_worker` becomes this pipeline's.
         batch_delay: seconds after which a batch is exported that is not full.
         close_timeout: seconds that the end of the process may be delayed by.
+        stages: what decides between the queue and the exporter, in this order.
 
     `exporter` may be replaced at any moment, by one that gives the batches on: the next batch goes there.
     """
@@ -111,8 +114,10 @@ class Pipeline:
         scope: Scope,
         batch_delay: float,
         close_timeout: float,
+        stages: tuple[Stage, ...] = (),
     ) -> None:
         self._queue = queue
+        self._stages = stages
         self.exporter = exporter
         self._resource = resource
         self._scope = scope
@@ -166,7 +171,7 @@ class Pipeline:
                 _delivery.now = self, _INFINITY
                 while self._work_once(process):
                     pass
-                self._close_exporter()
+                self._finish()
         finally:
             process.running = False
             process.worker = 0
@@ -188,31 +193,73 @@ class Pipeline:
             self._queue.count_error()
             return False
         if taken is None:
+            if self._stages:
+                self._deliver_kept(process, "idle")
             return False
         spans, count = taken
+        if self._stages:
+            self._deliver_kept(process, "take", spans, count)
+            process.settled += count
+            return True
         failed = count
         try:
-            self.exporter.export(Batch(spans, count, self._resource, self._scope))
-            failed = 0
-        except ExportError as error:
-            if error.rejected is not None:
-                failed = min(max(error.rejected, 0), count)
-            self._report(error, failed)
-        except BaseException as error:
-            # On the worker nothing may end the thread; on the caller's, Ctrl-C is the caller's.
-            if not isinstance(error, Exception) and process.worker != _get_ident():
-                raise
-            self._report(error, failed)
+            failed = self._export(process, spans, count)
         finally:
             self._queue.settle(count - failed, failed)
             process.settled += count
         return True
 
-    def _close_exporter(self) -> None:
+    def _export(self, process: _Process, spans: bytes, count: int) -> int:
+        """Give a batch to the exporter; how many spans could not be delivered."""
+        try:
+            self.exporter.export(Batch(spans, count, self._resource, self._scope))
+        except ExportError as error:
+            failed = count if error.rejected is None else min(max(error.rejected, 0), count)
+            self._report(error, failed)
+            return failed
+        except BaseException as error:
+            # On the worker nothing may end the thread; on the caller's, Ctrl-C is the caller's.
+            if not isinstance(error, Exception) and process.worker != _get_ident():
+                raise
+            self._report(error, count)
+            return count
+        return 0
+
+    def _deliver_kept(self, process: _Process, call: str, spans: bytes = b"", count: int = 0) -> None:
+        """Have the stages take a batch ("take"), or look at what they hold ("idle", "finish"); export what comes."""
+        batches: list[tuple[bytes, int]] = [(spans, count)] if count else []
+        exported = let_go = 0
+        for stage in self._stages:
+            given, batches = batches, []
+            for batch in given:
+                let_go += self._through(stage.take, batches, *batch)
+            if call != "take":
+                let_go += self._through(getattr(stage, call), batches)
+        try:
+            for batch in batches:
+                exported += batch[1] - self._export(process, *batch)
+        finally:
+            self._queue.settle_kept(exported, sum(batch[1] for batch in batches) - exported, let_go)
+
+    def _through(self, call: Callable[..., Kept], batches: list[tuple[bytes, int]], *batch: Any) -> int:
+        """What a stage lets go; what it gives is added to `batches`."""
+        try:
+            kept = call(*batch)
+        except Exception as error:  # noqa: BLE001 - what cannot be decided about is exported
+            self._report(error, 0)
+            if batch:
+                batches.append((batch[0], batch[1]))
+            return 0
+        batches.extend(kept.batches)
+        return kept.let_go
+
+    def _finish(self) -> None:
         """Once, by the consumer, after the last batch."""
         if self._exporter_closed:
             return
         self._queue.closed = True
+        if self._stages:
+            self._deliver_kept(self._here(), "finish")
         try:
             self.exporter.close()
         except Exception as error:  # noqa: BLE001 - whatever an exporter raises stays away from the program
@@ -329,8 +376,8 @@ class Pipeline:
 
     def _wait(self, process: _Process, target: float, deadline: float) -> None:
         """Until `target` spans are settled (infinitely many: until the exporter is closed), or the deadline."""
-        # An exporter that flushes its own tracer would wait for itself.
-        if process.settled >= target or process.worker == _get_ident():
+        # A stage may have been told to give what it holds. An exporter that flushes its own tracer waited for itself.
+        if (process.settled >= target and not self._stages) or process.worker == _get_ident():
             return
         self.start_worker()
         done = allocate_lock()
@@ -361,7 +408,7 @@ class Pipeline:
                 while process.settled < target and monotonic() < deadline:
                     if not self._deliver(process, 0.0):
                         if self._closing:
-                            self._close_exporter()
+                            self._finish()
                         break
         finally:
             _delivery.now = outer

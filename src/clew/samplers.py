@@ -38,6 +38,10 @@ class _Composite:
 
     def __init__(self, *parts: Sampler) -> None:
         self._parts = tuple(check_sampler(part) for part in parts)
+        if any(hasattr(part, "make_stage") for part in self._parts):
+            raise ConfigurationError(
+                f"TailSample decides when a trace has ended: it cannot be a part of {type(self).__name__}."
+            )
         self.decides_remote = any(_decides_remote(part) for part in self._parts)
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from clew._hot import Span
+    from clew.keeping import FlightRecorder, Stage
     from clew.model import AttributeValue, Stats
     from clew.protocols import Clock, Exporter, Sampler
 
@@ -38,7 +39,7 @@ class Tracer(TracerCore):
     Args:
         service_name: what the program is called among all that are traced (`service.name`).
         exporter: where the spans go; nowhere by default.
-        sampler: which traces are recorded; all by default.
+        sampler: which traces are recorded; all by default. With a `TailSample`, which of the recorded are kept.
         resource: more attributes of what makes the spans, such as `{"service.version": "1.2"}`.
         clock: where times come from; the system's by default.
         max_queue_bytes: of spans that wait for the exporter; those that end beyond it are dropped and counted.
@@ -53,7 +54,7 @@ class Tracer(TracerCore):
     def __init__(
         self,
         service_name: str,
-        exporter: Exporter | None = None,
+        exporter: Exporter | FlightRecorder | None = None,
         sampler: Sampler | None = None,
         *,
         resource: Mapping[str, AttributeValue] | None = None,
@@ -67,8 +68,9 @@ class Tracer(TracerCore):
             raise ConfigurationError(
                 f'A tracer has the name of its service, as in Tracer("shop"), not {service_name!r}.'
             )
-        exporter = NoopExporter() if exporter is None else check_exporter(exporter)
         sampler = AlwaysSample() if sampler is None else check_sampler(sampler)
+        if exporter is None:
+            exporter = NoopExporter()
         if clock is not None:
             check_clock(clock)
         _check_count("max_queue_bytes", max_queue_bytes)
@@ -78,9 +80,24 @@ class Tracer(TracerCore):
         self.resource = _resource(service_name, resource)
         self._queue = Queue(max_queue_bytes, batch_spans, min(BATCH_BYTES, max_queue_bytes))
         self._close_timeout = float(close_timeout)
+        stages: list[Stage] = []
+        # Both only where they are used: `import clew` is to be quick.
+        if (make_stage := getattr(sampler, "make_stage", None)) is not None:
+            stages.append(make_stage())
+            sampler = AlwaysSample()  # which the core asks without Python
+        if (make_stage := getattr(exporter, "make_stage", None)) is not None:
+            stages.append(make_stage(self._queue.wake))
+            exporter = cast("FlightRecorder", exporter).exporter
         super().__init__(self._queue, sampler, clock)
-        scope = Scope("clew", __version__)
-        self._pipeline = Pipeline(self._queue, exporter, self.resource, scope, float(batch_delay), self._close_timeout)
+        self._pipeline = Pipeline(
+            self._queue,
+            check_exporter(cast("Exporter", exporter)),
+            self.resource,
+            Scope("clew", __version__),
+            float(batch_delay),
+            self._close_timeout,
+            tuple(stages),
+        )
 
     @property
     def exporter(self) -> Exporter:

@@ -358,3 +358,30 @@ def test_ids_differ_after_a_fork(run: Run) -> None:
         """
     )
     assert len(set(out.split())) == 21
+
+
+def test_what_a_parent_holds_back_is_not_the_childs(run: Run, path: Path, names: Names) -> None:
+    """Scenario 5, with tail sampling and the flight recorder: each process decides about its own spans only."""
+    run(
+        """
+        recorder = FlightRecorder(FileExporter(sys.argv[1]))
+        tracer = Tracer("test", recorder, TailSample(probability=1.0))
+        root = tracer.start_span("parent root", parent=None)
+        tracer.start_span("parent child", parent=root).end()  # held by the sampler
+        make(tracer, 2, "parent")  # held by the recorder
+        assert tracer.flush(20)
+        def child():
+            make(tracer, 1, "child")
+            recorder.dump()
+            assert tracer.flush(20)
+            stats = tracer.stats()
+            assert (stats.started, stats.exported, stats.queued) == (1, 1, 0), stats
+        join(fork(child))
+        root.end()
+        recorder.dump()
+        assert tracer.close(20)
+        assert tracer.stats().exported == 4
+        """,
+        path,
+    )
+    assert names() == Counter({"parent root": 1, "parent child": 1, "parent": 2, "child": 1})

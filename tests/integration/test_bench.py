@@ -30,6 +30,18 @@ def test_a_quick_run_prints_every_row_and_bar(tmp_path: Path) -> None:
         assert entry["what"] in done.stdout
 
 
+def test_a_quick_run_of_what_is_kept(tmp_path: Path) -> None:
+    """`bench_keep.py --quick` prints every row; what keeps little writes little."""
+    result = tmp_path / "quick.json"
+    command = [sys.executable, str(BENCH / "bench_keep.py"), "--quick", "--json", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written = {row["row"]: row["written"] for row in json.loads(result.read_text())["rows"]}
+    assert written["encoded"] == written["recorder"] == 0
+    assert 0 < written["tail"] < written["file"] / 10
+    assert all(row in done.stdout for row in ("TailSample over a file", "FlightRecorder over a file"))
+
+
 def test_recorded_results_hold_no_paths() -> None:
     """What is committed names the processor and versions, no folder of the machine."""
     for path in (BENCH / "results").glob("*.json"):

@@ -28,10 +28,10 @@ NOT_LOADED = {
 
 def test_every_public_name_is_there_and_listed() -> None:
     """`__all__` and the names without an underscore are the same; every one has a docstring."""
-    public = {name for name in vars(clew) if not name.startswith("_")}
+    public = {name for name in vars(clew) if not name.startswith("_")} | set(clew._LAZY)
     submodules = {name for name in public if f"clew.{name}" in sys.modules}
-    # `annotations` is left by the import from __future__.
-    assert public - submodules - {"annotations"} == set(clew.__all__) - {"__version__"}
+    # These are left by imports.
+    assert public - submodules - {"annotations", "TYPE_CHECKING"} == set(clew.__all__) - {"__version__"}
     assert [
         name for name in clew.__all__ if name not in ("CURRENT", "__version__") and not getattr(clew, name).__doc__
     ] == []

@@ -112,6 +112,9 @@ class Queue:
         """
     def settle(self, exported: int, failed: int) -> None:
         """The last batch taken was dealt with: so many spans of it delivered, so many not. Worker only."""
+    def settle_kept(self, exported: int, failed: int, not_kept: int) -> None:
+        """As `settle`, where spans are kept back: so many were dealt with, of the last batch or of earlier ones; the
+        rest of the last batch is held by somebody else. Worker only."""
     def wake(self) -> None: ...
     def end_open_spans(self) -> int:
         """End every open span of this process now, marked `clew.unfinished = true`; returns how many."""

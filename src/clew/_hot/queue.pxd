@@ -34,7 +34,7 @@ cdef class Queue:
     cdef Chunk* spare
     cdef OpenSpan* open_spans
     cdef Py_ssize_t queued_bytes, taken_bytes, taken_spans
-    cdef uint64_t started, ended, not_sampled, put, exported, failed
+    cdef uint64_t started, ended, not_sampled, put, exported, failed, not_kept
     cdef uint64_t dropped_full, dropped_closed, dropped_memory
     cdef Py_ssize_t coerced, errors
 

@@ -73,7 +73,7 @@ cdef class Queue:
         self.worker_started = self.waiting = self.woken = False
         self.open_spans = NULL
         self.queued_bytes = self.taken_bytes = self.taken_spans = 0
-        self.started = self.ended = self.not_sampled = self.put = self.exported = self.failed = 0
+        self.started = self.ended = self.not_sampled = self.put = self.exported = self.failed = self.not_kept = 0
         self.dropped_full = self.dropped_closed = self.dropped_memory = 0
         self.coerced = self.errors = 0
 
@@ -193,6 +193,16 @@ cdef class Queue:
             self.queued_bytes -= self.taken_bytes
             self.taken_bytes = 0
 
+    def settle_kept(self, uint64_t exported, uint64_t failed, uint64_t not_kept):
+        self.check_process()
+        if exported + failed + not_kept > self.put - self.exported - self.failed - self.not_kept:
+            raise ValueError(f"{exported} + {failed} + {not_kept} spans settled, fewer were queued")
+        self.exported += exported
+        self.failed += failed
+        self.not_kept += not_kept
+        self.queued_bytes -= self.taken_bytes
+        self.taken_bytes = self.taken_spans = 0
+
     def wake(self):
         self.check_process()
         self.woken = True
@@ -230,12 +240,13 @@ cdef class Queue:
             not_sampled=self.not_sampled,
             exported=self.exported,
             failed=self.failed,
-            queued=self.put - self.exported - self.failed,
+            queued=self.put - self.exported - self.failed - self.not_kept,
             queued_bytes=self.queued_bytes,
             dropped={
                 "queue_full": self.dropped_full,
                 "closed": self.dropped_closed,
                 "memory": self.dropped_memory,
+                "not_kept": self.not_kept,
             },
             coerced=self.coerced,
             errors=self.errors,
