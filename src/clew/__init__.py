@@ -40,6 +40,7 @@ from clew.samplers import (
 from clew.tracer import Tracer
 
 if TYPE_CHECKING:
+    from clew.configuration import configure, flush_on_sigterm, get_tracer
     from clew.keeping import FlightRecorder, TailSample
 
 __all__ = [
@@ -82,9 +83,12 @@ __all__ = [
     "__version__",
     "attach",
     "carry",
+    "configure",
     "current_span",
     "extract",
+    "flush_on_sigterm",
     "get_baggage",
+    "get_tracer",
     "inject",
     "use_span",
     "with_baggage",
@@ -92,7 +96,13 @@ __all__ = [
 
 
 # What few programs use is loaded when they do: `import clew` is to be quick.
-_LAZY = {"FlightRecorder": "clew.keeping", "TailSample": "clew.keeping"}
+_LAZY = {
+    "FlightRecorder": "clew.keeping",
+    "TailSample": "clew.keeping",
+    "configure": "clew.configuration",
+    "flush_on_sigterm": "clew.configuration",
+    "get_tracer": "clew.configuration",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clew.model import Resource, Scope
     from clew.protocols import Exporter
 
-__all__ = ["Pipeline", "time_left"]
+__all__ = ["Pipeline", "close_all", "flush_all", "time_left"]
 
 _INFINITY = float("inf")  # math.inf is not worth loading another library
 
@@ -426,7 +426,18 @@ _ending = False  # from now on no thread can be started, or should be
 _finalizer: Any = None  # multiprocessing's Finalize, in one of its children
 
 
-def _close_all(at_most: float = _INFINITY) -> None:
+def flush_all(timeout: float) -> None:
+    """Deliver what has ended, of every tracer of this process.
+
+    Args:
+        timeout: seconds to wait at the most, for all of them together.
+    """
+    deadline = monotonic() + timeout
+    for pipeline in list(_live):
+        pipeline.flush(_left(deadline))
+
+
+def close_all(at_most: float = _INFINITY) -> None:
     """Close what the program left open, all at the same time.
 
     Args:
@@ -457,11 +468,11 @@ def _close_with_multiprocessing() -> None:
             return
         if _finalizer is None or not _finalizer.still_active():
             # After multiprocessing's own (priority 0 and more) and the program's: they may still end spans.
-            _finalizer = util.Finalize(None, _close_all, (CHILD_CLOSE_SECONDS,), exitpriority=-100)
+            _finalizer = util.Finalize(None, close_all, (CHILD_CLOSE_SECONDS,), exitpriority=-100)
     except AttributeError:
         # It is being imported at this moment, by a thread that forked nothing yet.
         return
 
 
 # When clew is imported, so that functions which the program registers afterwards run before, and their spans arrive.
-atexit.register(_close_all)
+atexit.register(close_all)

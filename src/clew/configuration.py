@@ -1,0 +1,249 @@
+"""A tracer without code that knows where its spans go: from the environment, once for the process.
+
+The variables are OpenTelemetry's, with OpenTelemetry's meaning; `CLEW_TRACES_FILE` is ours. Arguments come before
+variables, and a wrong value is an error with the variable's name, before the program has done anything.
+
+Source: the OpenTelemetry specification, "Environment Variable Specification" and "SDK Configuration".
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from clew.errors import ConfigurationError
+from clew.exporters import FileExporter, MultiExporter, NoopExporter, StdoutExporter
+from clew.pipeline import close_all, flush_all
+from clew.samplers import AlwaysSample, NeverSample, ParentSample, ProbabilitySample
+from clew.tracer import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+
+    from clew.keeping import FlightRecorder
+    from clew.model import AttributeValue
+    from clew.protocols import Exporter, Sampler
+
+__all__ = ["VARIABLES", "configure", "flush_on_sigterm", "get_tracer"]
+
+_DEFAULT_FILE = "traces.jsonl"
+
+# What is read here; those of OTLP are read by its exporter. For `--help` and the guide.
+VARIABLES: dict[str, str] = {
+    "OTEL_SDK_DISABLED": '"true": no span is recorded',
+    "OTEL_SERVICE_NAME": "the service's name",
+    "OTEL_RESOURCE_ATTRIBUTES": "more about it: key=value,key=value, percent-encoded",
+    "OTEL_TRACES_EXPORTER": "otlp (the default), file, console, none; several with commas",
+    "CLEW_TRACES_FILE": f"where the exporter `file` writes (default: {_DEFAULT_FILE})",
+    "OTEL_TRACES_SAMPLER": "always_on, always_off, traceidratio, and each with parentbased_ before it",
+    "OTEL_TRACES_SAMPLER_ARG": "the share for traceidratio, 0 to 1",
+    "OTEL_BSP_SCHEDULE_DELAY": "milliseconds after which a batch is exported that is not full",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "spans of one batch, at the most",
+}
+
+_lock = threading.Lock()
+_tracer: Tracer | None = None
+
+
+def configure(
+    service_name: str | None = None,
+    exporter: Exporter | FlightRecorder | None = None,
+    sampler: Sampler | None = None,
+    *,
+    resource: Mapping[str, AttributeValue] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Tracer:
+    """Make the process's tracer, which `get_tracer` gives from then on.
+
+    Args:
+        service_name: OTEL_SERVICE_NAME, or service.name of OTEL_RESOURCE_ATTRIBUTES, or the program's name by default.
+        exporter: as OTEL_TRACES_EXPORTER says by default.
+        sampler: as OTEL_TRACES_SAMPLER says by default.
+        resource: added to OTEL_RESOURCE_ATTRIBUTES, and stronger.
+        environ: the variables; those of this process by default.
+        options: further arguments of `Tracer`.
+
+    Raises: ConfigurationError: a value is wrong, or the process has a tracer already.
+    Thread: any.
+    """
+    global _tracer  # noqa: PLW0603 - it is the process's
+    with _lock:
+        if _tracer is not None:
+            raise ConfigurationError("this process has a tracer already: call configure() once, before get_tracer().")
+        _tracer = _make(os.environ if environ is None else environ, service_name, exporter, sampler, resource, options)
+        return _tracer
+
+
+def get_tracer() -> Tracer:
+    """The process's tracer: the one that `configure` made, or one that it makes now.
+
+    Raises: ConfigurationError: a variable of the environment is wrong.
+    Thread: any.
+    """
+    global _tracer  # noqa: PLW0603 - it is the process's
+    with _lock:
+        if _tracer is None:
+            _tracer = _make(os.environ, None, None, None, None, {})
+        return _tracer
+
+
+def _make(
+    environ: Mapping[str, str],
+    service_name: str | None,
+    exporter: Exporter | FlightRecorder | None,
+    sampler: Sampler | None,
+    resource: Mapping[str, AttributeValue] | None,
+    options: dict[str, Any],
+) -> Tracer:
+    # An empty variable is an unset one.
+    values = {name: value.strip() for name, value in environ.items() if value.strip()}
+    attributes: dict[str, AttributeValue] = {**_resource_attributes(values), **(resource or {})}
+    named = attributes.pop("service.name", None)
+    service_name = service_name or values.get("OTEL_SERVICE_NAME") or (named if isinstance(named, str) else None)
+    if _is_true("OTEL_SDK_DISABLED", values):
+        return Tracer(service_name or _program(), NoopExporter(), NeverSample(), resource=attributes, **options)
+    delay = _number("OTEL_BSP_SCHEDULE_DELAY", values, 1, 86_400_000)
+    if delay is not None:
+        options.setdefault("batch_delay", delay / 1000)
+    size = _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", values, 1, 1_000_000)
+    if size is not None:
+        options.setdefault("batch_spans", size)
+    return Tracer(
+        service_name or _program(),
+        _exporter(values) if exporter is None else exporter,
+        _sampler(values) if sampler is None else sampler,
+        resource=attributes,
+        **options,
+    )
+
+
+def _program() -> str:
+    """What the specification calls a service without a name."""
+    name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] not in ("", "-c", "-m") else "python"  # noqa: PTH119
+    return f"unknown_service:{name}"
+
+
+def _resource_attributes(values: Mapping[str, str]) -> dict[str, AttributeValue]:
+    name = "OTEL_RESOURCE_ATTRIBUTES"
+    attributes: dict[str, AttributeValue] = {}
+    for member in filter(None, map(str.strip, values.get(name, "").split(","))):
+        key, equals, value = member.partition("=")
+        if not equals or not key.strip():
+            raise ConfigurationError(f"{name} is a list such as key=value,key=value; {member!r} is no member of one.")
+        attributes[unquote(key.strip())] = unquote(value.strip())
+    return attributes
+
+
+def _is_true(name: str, values: Mapping[str, str]) -> bool:
+    value = values.get(name, "false").lower()
+    if value not in ("true", "false"):
+        raise ConfigurationError(f"{name} is true or false, not {values[name]!r}.")
+    return value == "true"
+
+
+def _number(name: str, values: Mapping[str, str], least: int, most: int) -> int | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and least <= int(value[:12]) <= most):
+        raise ConfigurationError(f"{name} is a whole number from {least} to {most}, not {value!r}.")
+    return int(value)
+
+
+# --- exporters -------------------------------------------------------------------------------------------------------
+
+
+def _otlp(_: Mapping[str, str]) -> Exporter:
+    from clew.exporters.otlp import OtlpExporter
+
+    return OtlpExporter()
+
+
+_EXPORTERS: dict[str, Callable[[Mapping[str, str]], Exporter]] = {
+    "otlp": _otlp,
+    "file": lambda values: FileExporter(values.get("CLEW_TRACES_FILE", _DEFAULT_FILE)),
+    "console": lambda _: StdoutExporter(pretty=True),
+    "none": lambda _: NoopExporter(),
+}
+
+
+def _exporter(values: Mapping[str, str]) -> Exporter:
+    name = "OTEL_TRACES_EXPORTER"
+    asked = [word.strip() for word in values.get(name, "otlp").split(",")]
+    for word in asked:
+        if word not in _EXPORTERS:
+            raise ConfigurationError(f"{name} is one or more of {', '.join(_EXPORTERS)}, not {word!r}.")
+    exporters = [_EXPORTERS[word](values) for word in dict.fromkeys(asked)]
+    return exporters[0] if len(exporters) == 1 else MultiExporter(*exporters)
+
+
+# --- samplers --------------------------------------------------------------------------------------------------------
+
+_PARENT_BASED = "parentbased_"
+_SAMPLERS: dict[str, Callable[[float], Sampler]] = {
+    "always_on": lambda _: AlwaysSample(),
+    "always_off": lambda _: NeverSample(),
+    "traceidratio": ProbabilitySample,
+}
+
+
+def _sampler(values: Mapping[str, str]) -> Sampler:
+    name = "OTEL_TRACES_SAMPLER"
+    asked = values.get(name, _PARENT_BASED + "always_on")
+    make = _SAMPLERS.get(asked.removeprefix(_PARENT_BASED))
+    if make is None:
+        known = ", ".join([*_SAMPLERS, *(_PARENT_BASED + each for each in _SAMPLERS)])
+        raise ConfigurationError(f"{name} is one of {known}, not {asked!r}.")
+    sampler = make(_share(values) if asked.endswith("traceidratio") else 1.0)
+    if asked.startswith(_PARENT_BASED):
+        return sampler  # a trace from elsewhere keeps its decision, whatever the sampler
+    return ParentSample(sampler, remote_sampled=sampler, remote_not_sampled=sampler)
+
+
+def _share(values: Mapping[str, str]) -> float:
+    name = "OTEL_TRACES_SAMPLER_ARG"
+    try:
+        share = float(values.get(name, "1.0"))
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"{name} is a share from 0 to 1, not {values[name]!r}.")
+    return share
+
+
+# --- SIGTERM ---------------------------------------------------------------------------------------------------------
+
+
+def flush_on_sigterm(timeout: float = 5.0) -> None:
+    """Have SIGTERM deliver what has ended before it does what it did before.
+
+    The handler that was there is called afterwards. Where there was none, open spans end, marked `clew.unfinished`, and
+    the process ends by the signal, with the exit status that it would have had.
+
+    Args:
+        timeout: seconds that it may take.
+
+    Raises: ConfigurationError: this is not the main thread, on which alone Python has signal handlers.
+    Thread: the main one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError("call flush_on_sigterm on the main thread: Python has signal handlers there only.")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if callable(before):
+            flush_all(timeout)
+            before(number, frame)
+        elif before is not signal.SIG_IGN:
+            close_all(timeout)
+            # As without us: whoever waits for this process sees that the signal ended it.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, handle)
