@@ -47,7 +47,7 @@ def process() -> Iterator[None]:
 
 
 def exporter_of(tracer: Tracer) -> Any:
-    return tracer._pipeline._exporter
+    return tracer._pipeline.exporter
 
 
 def test_what_the_environment_says(tmp_path: Path) -> None:
