@@ -274,6 +274,7 @@ class OnionMapper:
                 for phase in phases:
                     running = self._running.get((phase, circuit.id))
                     if running is not None and running.span is None:
+                        running.circuit = circuit  # of one whose beginning nobody saw, each event makes another object
                         self._span(running)
 
     def leave(self, circuit: Circuit, trigger: CircuitTrigger, reason: str | None) -> None:

@@ -528,6 +528,38 @@ def test_a_connection_to_an_onion_service(mapper: TorMapper, captured: CapturedS
     assert one(captured, "tor.hs.connect").attributes["tor.hs.address"] == ONION
 
 
+def test_an_onion_service_by_circuits_from_before(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """Circuits that were built before anybody listened join the connection by the first event that has its address."""
+    feed(
+        mapper,
+        f"""
+        0 STREAM 1 NEW 0 {ONION}.onion:80 SOURCE_ADDR=127.0.0.1:5000 PURPOSE=USER
+        20 CIRC_MINOR 8 PURPOSE_CHANGED {THREE} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_CONNECTING OLD_PURPOSE=HS_VANGUARDS
+        20 CIRC_MINOR 8 CANNIBALIZED {THREE} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_CONNECTING OLD_PURPOSE=HS_VANGUARDS
+        20 CIRC 8 BUILT {THREE} {_REND}
+        20 CIRC_MINOR 9 PURPOSE_CHANGED {THREE} PURPOSE=HS_CLIENT_INTRO HS_STATE=HSCI_CONNECTING
+        20 CIRC_MINOR 9 CANNIBALIZED {THREE} PURPOSE=HS_CLIENT_INTRO HS_STATE=HSCI_CONNECTING OLD_PURPOSE=HS_VANGUARDS
+        30 CIRC 9 EXTENDED {THREE},{FOURTH} {_INTRO}
+        30 CIRC 9 BUILT {THREE},{FOURTH} {_INTRO}
+        """,
+    )
+    feed(mapper, "\n".join(MEET.splitlines()[-7:]) + USE)
+    assert outline(captured) == tree("""
+        tor.stream 0-90 -> tor.circuit.build[8]
+          tor.stream.attach 0-50
+            tor.hs.connect 0-50
+              tor.hs.connect.rendezvous.establish 20-35
+                tor.circuit.build 20-20
+              tor.hs.connect.introduce 20-40
+                * introduce_sent 36
+                tor.circuit.build 20-30
+                  tor.circuit.extend 20-30
+              tor.hs.connect.rendezvous.join 40-50
+          tor.stream.connect 50-60
+          tor.stream.transfer 60-90
+        """)
+
+
 def test_streams_that_wait_together(mapper: TorMapper, captured: CapturedSpans) -> None:
     """The connection is that of the one that waits longest; another that waits along has a link to it, a later none."""
     feed(mapper, FETCH)
