@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from clew.tor.attributes import ATTRIBUTES, Attribute, Content
 
-__all__ = ["CONVENTIONS", "row_of"]
+__all__ = ["CONVENTIONS", "row_of", "row_of_tor"]
 
 _C = Content
 
@@ -109,6 +109,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 
+_OF_TOR = {row.name: row for row in ATTRIBUTES}
 # What both tables have, an application's span may mean in another way than tor's.
 _BY_NAME = {row.name: row for row in (*ATTRIBUTES, *CONVENTIONS)}
 _UNDECLARED = Attribute("", Content.UNDECLARED, "")
@@ -116,9 +117,14 @@ _APPLICATION = Attribute("", Content.APPLICATION, "")
 _SECRET = Attribute("", Content.SECRET, "")
 
 
+def row_of_tor(name: str) -> Attribute:
+    """The row for an attribute of a span that clew made of tor's events."""
+    return _OF_TOR.get(name, _UNDECLARED)
+
+
 @lru_cache(maxsize=4096)
 def row_of(name: str) -> Attribute:
-    """The row for an attribute of any span, an application's or tor's."""
+    """The row for an attribute of any other span."""
     name = name.lower()
     row = _BY_NAME.get(name)
     if row is not None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from operator import is_
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from clew import limits
 from clew.model import Resource
 from clew.otlp import Batch, encode_span
 from clew.tor.attributes import LEVEL_ATTRIBUTE, RULES, Content, Rule
-from clew.tor.conventions import row_of
+from clew.tor.conventions import row_of, row_of_tor
 from clew.tor.places import relay_of_exit_name
 from clew.tor.privacy import PLAUSIBLE, Privacy, bucket
 from clew.tor.telling import Search
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["Scrubber"]
 
 _T = TypeVar("_T")
+
+_NOTHING: AttributeValue = MappingProxyType({})  # known by its identity
+
+# Compared for every attribute. To look a member up in its class takes ten times as long as a global.
+_DROP, _SEARCH, _HASHED, _BUCKET = Rule.DROP, Rule.SEARCH, Rule.HASH, Rule.BUCKET
+_DESTINATION, _CLIENT, _OF_CODE = Content.DESTINATION, Content.CLIENT, Content.CODE
 
 # What spans are called that clew makes of tor's events and of the commands it sends. Their descriptions are clew's.
 _OURS = re.compile(r"tor\.[a-z.]+|(?:create|extend|close)-circuit")
@@ -78,15 +85,15 @@ class _Plan:
 
     __slots__ = ("at_guard", "content", "is_plausible", "name", "otherwise", "rule", "say")
 
-    def __init__(self, name: str, say: str, level: Privacy) -> None:
-        row = row_of(name)
+    def __init__(self, name: str, say: str, level: Privacy, *, is_ours: bool) -> None:
+        row = row_of_tor(name) if is_ours else row_of(name)
         self.name = name
         self.say = say  # the name that it gets
         self.content = row.content
         self.rule = RULES[row.content][level]
         self.at_guard = self.rule if row.at_guard is None else RULES[row.at_guard][level]
         self.is_plausible = _PLAUSIBLE.get(row.content)
-        is_of_tor = name.startswith("tor.")
+        is_of_tor = is_ours or name.startswith("tor.")
         self.otherwise = RULES[Content.UNDECLARED if is_of_tor else Content.APPLICATION][level]
 
 
@@ -102,15 +109,16 @@ class Scrubber:
     def __init__(self, privacy: PrivacyFilter) -> None:
         self.privacy = privacy
         self._level = privacy.level
+        self._is_lab, self._is_anonymous = privacy.level is Privacy.LAB, privacy.level is Privacy.ANONYMOUS
         self._search = Search(privacy)
-        self._plans: dict[str, _Plan] = {}
+        self._plans: tuple[dict[str, _Plan], dict[str, _Plan]] = {}, {}  # for spans of applications, and for ours
         self._known_places = 0
         self._resource: tuple[Resource, Resource] | None = None  # the last one, and what became of it
 
     def scrub(self, batch: Batch) -> tuple[Batch, int]:
         """The batch as its level allows, and how many spans had to be left out because something failed on them."""
         spans, lost = batch.spans, 0
-        if self._level is not Privacy.LAB or _MAY_BE_SECRET.search(spans) is not None:
+        if not self._is_lab or _MAY_BE_SECRET.search(spans) is not None:
             spans, lost = self._spans(batch)
         return Batch(spans, batch.count - lost, self.resource(batch.resource), batch.scope), lost
 
@@ -129,7 +137,7 @@ class Scrubber:
                 self._learn(record.attributes)
             if self._known_places != self.privacy.places.additions:
                 self._known_places = self.privacy.places.additions
-                self._plans.clear()  # names of attributes may have some of them
+                self._forget_plans()  # names of attributes may have some of them
         kept: list[bytes] = []
         lost = 0
         for record, raw in zip(records, _split(batch.spans), strict=True):
@@ -152,8 +160,9 @@ class Scrubber:
     def record(self, record: SpanRecord) -> SpanRecord:
         """The span as its level allows; the same object if nothing has to be changed."""
         name = self._name(record.name)
-        attributes = self.attributes(record.attributes)
-        events = _each(self._event, record.events)
+        is_ours = _OURS.fullmatch(record.name) is not None
+        attributes = self.attributes(record.attributes, is_ours=is_ours)
+        events = _each(self._our_event if is_ours else self._event, record.events)
         links = _each(self._link, record.links)
         description = self._description(record) if record.status_description else ""
         state = record.trace_state if self._level >= Privacy.OPERATOR else ""
@@ -173,8 +182,11 @@ class Scrubber:
             trace_state=state,
         )
 
-    def _event(self, event: Event) -> Event:
-        name, attributes = self._name(event.name), self.attributes(event.attributes)
+    def _our_event(self, event: Event) -> Event:
+        return self._event(event, is_ours=True)
+
+    def _event(self, event: Event, *, is_ours: bool = False) -> Event:
+        name, attributes = self._name(event.name), self.attributes(event.attributes, is_ours=is_ours)
         if name is event.name and attributes is event.attributes:
             return event
         return event._replace(name=name, attributes=attributes)
@@ -189,7 +201,7 @@ class Scrubber:
 
     def _name(self, name: str) -> str:
         clean = self._search.clean(name)
-        if self._level is not Privacy.ANONYMOUS:
+        if not self._is_anonymous:
             return clean
         words: list[str] = []
         for word in name.split()[:_MOST_WORDS]:
@@ -197,13 +209,13 @@ class Scrubber:
                 break
             words.append(word)
         said = " ".join(words)
-        return name if said == name else said or _NO_NAME
+        return said if said or not name else _NO_NAME
 
     def _description(self, record: SpanRecord) -> str:
         """Why it failed. What an application says is most often an exception's text: of that, its type stays."""
         said = record.status_description
         clean = self._search.clean(said)
-        if self._level is Privacy.LAB or (clean == said and _OURS.fullmatch(record.name) is not None):
+        if self._is_lab or (clean == said and _OURS.fullmatch(record.name) is not None):
             return clean
         for event in record.events:
             kind = event.attributes.get("exception.type")
@@ -214,18 +226,23 @@ class Scrubber:
 
     # --- attributes -------------------------------------------------------------------------------------------------
 
-    def attributes(self, attributes: Attributes) -> Attributes:
-        """The attributes that the level allows; the same object if nothing has to be changed."""
+    def attributes(self, attributes: Attributes, *, is_ours: bool = False) -> Attributes:
+        """The attributes that the level allows; the same object if nothing has to be changed.
+
+        Args:
+            is_ours: of a span that clew made of tor's events.
+        """
         hop = attributes.get("tor.hop.index", 1)
         may_be_guard = not isinstance(hop, int) or hop <= 1
+        plans = self._plans[is_ours]
         kept: dict[str, AttributeValue] = {}
         changed = False
         for name, value in attributes.items():
-            plan = self._plans.get(name)
+            plan = plans.get(name)
             if plan is None:
-                plan = self._plan(name)
+                plan = self._plan(name, is_ours=is_ours)
             told = self._value(plan, value, may_be_guard)
-            if told is None and value is not None:
+            if told is _NOTHING:
                 changed = True
                 continue
             if told is not value or plan.say is not name:
@@ -233,63 +250,78 @@ class Scrubber:
             kept[plan.say] = told
         return kept if changed else attributes
 
-    def _plan(self, name: str) -> _Plan:
-        if len(self._plans) >= limits.SEARCHED_TEXTS:
-            self._plans.clear()
-        plan = self._plans[name] = _Plan(name, self._search.clean(name, code=True), self._level)
+    def _plan(self, name: str, *, is_ours: bool) -> _Plan:
+        plans = self._plans[is_ours]
+        if len(plans) >= limits.SEARCHED_TEXTS:
+            plans.clear()
+        say = self._search.clean(name, code=True)
+        plan = plans[name] = _Plan(name, say, self._level, is_ours=is_ours)
         return plan
 
+    def _forget_plans(self) -> None:
+        for plans in self._plans:
+            plans.clear()
+
     def _value(self, plan: _Plan, value: AttributeValue, may_be_guard: bool) -> AttributeValue:
-        """What may be told of a value; None if nothing."""
+        """What may be told of a value, or _NOTHING."""
         content, rule = plan.content, plan.at_guard if may_be_guard else plan.rule
         if plan.is_plausible is not None and not plan.is_plausible(value):
             content, rule = Content.APPLICATION, plan.otherwise
-        elif content is Content.DESTINATION and isinstance(value, str) and relay_of_exit_name(value) is not None:
+        elif content is _DESTINATION and isinstance(value, str) and relay_of_exit_name(value) is not None:
             rule = RULES[Content.GUARD if may_be_guard else Content.RELAY][self._level]
-        if rule is Rule.DROP or value is None:
+        if rule is _DROP:
+            return _NOTHING
+        if value is None:
             return None
         if isinstance(value, str) and _HASH.fullmatch(value) is not None:
             return value
-        if rule is Rule.SEARCH:
+        if rule is _SEARCH:
             return self._searched(value)
-        if rule is Rule.HASH:
+        if rule is _HASHED:
             return self._hashed(plan, value)
-        if rule is Rule.BUCKET:
-            return bucket(value) if isinstance(value, int) else None
+        if rule is _BUCKET:
+            return bucket(value) if isinstance(value, int) else _NOTHING
         if plan.name == LEVEL_ATTRIBUTE:
             return self._lower_level(value)
         return self._kept(content, value)
 
     def _kept(self, content: Content, value: AttributeValue) -> AttributeValue:
         """A value that stays, without secrets; a name in code without what tells."""
-        if content is Content.CODE and isinstance(value, str):
+        if content is _OF_CODE and isinstance(value, str):
             clean = self._search.clean(value, code=True)
-            return None if clean != value and self._level is Privacy.ANONYMOUS else clean
-        if self._level is Privacy.LAB:
+            return _NOTHING if clean != value and self._is_anonymous else clean
+        if self._is_lab:
             return self._searched(value)
-        if content is Content.DESTINATION and isinstance(value, str):
-            return self._search.url(value)
+        if content is _DESTINATION:
+            return self._search.url(value) if isinstance(value, str) else self._searched(value)
         return value
 
     def _searched(self, value: AttributeValue) -> AttributeValue:
         match value:
             case str():
                 return self._search.clean(value)
-            case bytes() if self._level is not Privacy.LAB:
-                return self.privacy.hash("", value)
+            case bytes():
+                return self._searched_bytes(value)
             case tuple():
                 return _each(self._searched, value)
             case Mapping():
                 return self.attributes(value)
         return value
 
+    def _searched_bytes(self, value: bytes) -> AttributeValue:
+        if not self._is_lab:
+            return self.privacy.hash("", value)
+        text = value.decode("latin-1")
+        clean = self._search.clean(text)
+        return value if clean == text else clean
+
     def _hashed(self, plan: _Plan, value: AttributeValue) -> AttributeValue:
         if isinstance(value, tuple):
             return tuple(self._hashed(plan, item) for item in value)
         name = plan.name
-        if plan.content is Content.DESTINATION:  # whatever it is called, so that equal ones are seen to be equal
+        if plan.content is _DESTINATION:  # whatever it is called, so that equal ones are seen to be equal
             name = "server.port" if isinstance(value, int) else "server.address"
-        elif plan.content is Content.CLIENT and isinstance(value, str):
+        elif plan.content is _CLIENT and isinstance(value, str):
             name = "network.local.address"
         return self.privacy.hash(name, value)
 

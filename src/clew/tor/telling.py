@@ -42,7 +42,7 @@ _HINTS = (
     "token",
     "key",
     "rsa1024",
-    "x25519",
+    "25519",
 )
 _SECRET = re.compile(
     r"""
@@ -51,7 +51,7 @@ _SECRET = re.compile(
     | \b(?:ED25519-V3|RSA1024|x25519):[A-Za-z0-9+/=]{8,}
     | \b(?:bearer|basic|digest|authenticate)\ +[A-Za-z0-9+/=._~"-]{8,}
     | \b(?:(?:set-)?cookie|(?:proxy-)?authorization)["']?\ *[:=][^\r\n]+
-    | (?:password|passwd|secret|token|api_?key|private_?key)["']?\ *[:=]\ *["']?[^\s"'&,;]+
+    | (?:password|passwd|secret|token|api_?key|private_?key)["']?\ *[:=]\ *["']?[^\s"'&,;#]+
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
@@ -61,10 +61,10 @@ _USER_AND_PASSWORD = re.compile(r"(?<![^\s\"'=,;(])[\w.+%~-]{1,254}:[^\s:@/\"']{
 # --- places ---------------------------------------------------------------------------------------------------------
 
 # Without one of these a text has nothing that is found below, escaped or not.
-_WORTH_A_LOOK = re.compile(r"[.:%@$\\&=]|[^\x00-\x7f]|[A-Za-z0-9+/_-]{16}|(?:[0-9A-F]{4} ){9}|/(?i:home|users)/|-----")
+_WORTH_A_LOOK = re.compile(r"[.:%@$\\&=]|[^\x00-\x7f]|[A-Za-z0-9+/_-]{12}|(?:[0-9A-F]{4} ){9}|/(?:home|Users)/|-----")
 # The same for a word of it, without escapes. What is searched for below has no spaces in it.
 _WORDS = re.compile(r"\S+")
-_WORD_WORTH_A_LOOK = re.compile(r"[.:@$]|[A-Za-z0-9+/_-]{16}|/(?i:home|users)/")
+_WORD_WORTH_A_LOOK = re.compile(r"[.:@$]|[A-Za-z0-9+/_-]{12}|/(?:home|Users)/")
 _SPACED_FINGERPRINT = re.compile(r"\b(?:[0-9A-F]{4} ){9}[0-9A-F]{4}\b")
 
 # What is known by its form, wherever it stands. All of it is bounded or begins where a word does, so that a long text
@@ -73,17 +73,17 @@ _CERTAIN = re.compile(
     r"""
       (?P<url>\b[a-z][a-z0-9+.-]{0,31}://[^\s"'<>`{|}\\^]+)
     | (?P<mail>(?<![\w.+%-])[\w.+%-]{1,254}@[\w-]+(?:\.[\w-]+)*)
-    | (?P<home>/(?:home|users)/[^\s/:;,"']+)
+    | (?P<home>(?-i:/(?:home|Users)/)[^\s/:;,"']+)
     | (?P<relay>\$?[0-9a-f]{40,}(?:[~=][0-9a-z]{1,19}\b)?)
     | (?P<onion>(?:(?<![\w.-])(?:[\w-]{1,63}\.){1,8})?[a-z2-7]{56}[a-z2-7]*(?:\.onion\b)?)
     | (?P<ipv4>(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d))
-    | (?P<ipv6>(?<![\w:.])\[?(?:[0-9a-f]{0,4}:){2,8}(?:[0-9.]{7,15}|[0-9a-f]{1,4})?(?:%\w{1,16})?\]?)
     | (?P<mac>(?<![0-9a-f])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![0-9a-f]))
+    | (?P<ipv6>(?<![0-9A-Za-z:.])\[?(?:[0-9a-f]{0,4}:){2,8}(?:[0-9.]{7,15}|[0-9a-f]{1,4})?(?:%\w{1,16})?\]?)
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 # What may be something else, in what is left.
-_UNCERTAIN = re.compile(r"(?P<name>(?<![\w-])[\w-]+(?:\.[\w-]+)+)|(?P<word>[A-Za-z0-9+/_-]{16,}={0,6})")
+_UNCERTAIN = re.compile(r"(?P<name>(?<![\w-])[\w-]+(?:\.[\w-]+)+)|(?P<word>[A-Za-z0-9+/_-]{12,}={0,6})")
 _PORT_AND_PATH = re.compile(r"\.?(:\d{1,5}\b)?(?:/[^\s\"'<>`{|}\\^]*)?")
 
 _URL = re.compile(r"([^:]+)://([^/?#]*)(.*)", re.DOTALL)
@@ -126,7 +126,7 @@ _INVISIBLE_AND_DOTS |= {ord(c): "." for c in "\u3002\uff0e\uff61"}
 _MOST_ESCAPES = 3  # one within the other
 _URLSAFE = str.maketrans("-_", "+/")
 _SEPARATORS = re.compile(r"[/_-]+")
-_SHORTEST_WORD = 16
+_SHORTEST_WORD = 12
 # A relay's identity in base64: 20 bytes, as a consensus writes it, or an Ed25519 key.
 _IDENTITY = re.compile(r"(?=.*[0-9+/])(?=.*[A-Z])(?=.*[a-z])(?:.{27}|.{43})=?")
 
@@ -168,21 +168,17 @@ class Search:
         Args:
             code: it is a name from a program, in which dots separate words: "order.id" is no host in Indonesia.
         """
-        if _WORTH_A_LOOK.search(text) is None:
-            return text
         if self._only_secrets:
             return _without_secrets(text)
-        if len(text) > limits.SEARCHED_CHARACTERS:
-            return self._hash(text)
         if self._seen_places != self._places.additions or len(self._seen) >= limits.SEARCHED_TEXTS:
             self._seen_places = self._places.additions
             self._seen = {}
         clean = self._seen.get((text, code))
         if clean is None:
-            clean = self._clean(text, code, 0)
+            clean = self._first_look(text, code)
             if len(text) <= limits.SEARCHED_TEXT_CHARACTERS:
                 self._seen[text, code] = clean
-        return clean
+        return text if clean == text else clean
 
     def url(self, url: str) -> str:
         """A URL that stays, without the user in it and without signatures."""
@@ -192,6 +188,13 @@ class Search:
         return f"{match[1]}://{match[2].rpartition('@')[2]}" + _SIGNATURE.sub(r"\1=[secret]", match[3])
 
     # --- one text ---------------------------------------------------------------------------------------------------
+
+    def _first_look(self, text: str, code: bool) -> str:
+        if _WORTH_A_LOOK.search(text) is None:
+            return _without_secrets(text)
+        if len(text) > limits.SEARCHED_CHARACTERS:
+            return self._hash(text)
+        return self._clean(text, code, 0)
 
     def _clean(self, text: str, code: bool, depth: int) -> str:
         plain = _unescape(text)
