@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +14,10 @@ import pytest
 
 from clew.tor.lab import Lab, OnionService
 from tests.lone_tor import Tor
+from tests.scripted_tor import ScriptedTor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +84,41 @@ def make_tor(tmp_path: Path) -> Iterator[Callable[..., Tor]]:
     for tor in made:
         tor.stop()
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("clew-")] == []
+
+
+@pytest.fixture
+def script_tor() -> Iterator[Callable[..., ScriptedTor]]:
+    """Makes scripted tors, and closes them."""
+    made: list[ScriptedTor] = []
+
+    def make(*scripts: bytes, testing: bytes = b"1") -> ScriptedTor:
+        made.append(ScriptedTor(list(scripts), testing))
+        return made[-1]
+
+    yield make
+    for tor in made:
+        tor.close()
+
+
+@pytest.fixture
+def clew_tor() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Runs `clew tor`, and ends it after a test that failed to."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str, stderr: int = subprocess.PIPE, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+        running.append(
+            subprocess.Popen(
+                [*before, sys.executable, "-m", "clew.cli.main", "tor", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        )
+        return running[-1]
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

@@ -15,7 +15,6 @@ as user names and passwords is cut out; all else is there, and no level of priva
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -59,7 +58,7 @@ class Recorder:
     """Writes a recording: a new file of mode 0600, compressed if its name ends in .gz or .xz.
 
     What is recorded waits in memory until there are limits.RECORDING_BUFFER_BYTES of it, or for `flush`. A write that
-    fails is cut off again and is the last: `error` says why, and nothing more is recorded.
+    fails is the last: `error` says why, and the recording ends as one that was interrupted.
 
     Args:
         path: of the file, which must not be there yet.
@@ -81,7 +80,6 @@ class Recorder:
             raise ConfigurationError(
                 f"{path} is there already, and nothing is added to it: give another name"
             ) from None
-        self._size = 0  # bytes in the file that are whole
         self._pack = _packing(path)
         self._waiting: list[str] = [_HEADER]
         self._waiting_size = 0  # characters
@@ -158,17 +156,13 @@ class Recorder:
         if self.error is not None or self._descriptor < 0:
             return
         data = memoryview(self._pack.pack(text) + finish())
-        size = len(data)
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as error:
             self.error = OSError(error.errno, error.strerror, self.path)
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            return
-        self._size += size
-        self._bytes += len(text)
+        else:
+            self._bytes += len(text)
 
 
 def event_line(reply: Reply, time_ns: int) -> str:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clew.cli import tor, tor_attach, tor_connection
+from clew.cli import tor_attach, tor_connection, tor_connection_options, tor_record, tor_sessions
 from clew.cli.main import main
-from clew.cli.tor_attach import Counts, Options
+from clew.cli.tor_attach import Options
+from clew.cli.tor_sessions import Connection
+from clew.cli.tor_traces import Counts
 from clew.tor.privacy import Privacy
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         return 0
 
     monkeypatch.setattr(tor_attach, "attach", attach)
-    monkeypatch.delenv(tor.PASSWORD_VARIABLE, raising=False)
-    tor._ask.cache_clear()
+    monkeypatch.delenv(tor_connection_options.PASSWORD_VARIABLE, raising=False)
+    tor_connection_options._ask.cache_clear()
     return options
 
 
@@ -98,7 +100,7 @@ def test_password_file(attached: list[Options], tmp_path: Path, content: str) ->
 
 def test_password_variable(attached: list[Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The environment variable; a file that is named goes before it."""
-    monkeypatch.setenv(tor.PASSWORD_VARIABLE, "from the environment")
+    monkeypatch.setenv(tor_connection_options.PASSWORD_VARIABLE, "from the environment")
     path = tmp_path / "password"
     path.write_text("from the file")
     assert main(["tor", "attach"]) == 0
@@ -143,6 +145,61 @@ def test_no_password(
     assert capsys.readouterr().err.startswith("clew: tor asks for its control password: give")
 
 
+# --- recording ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tor_record.Options]:
+    """What `record` is called with, instead of being called."""
+    options: list[tor_record.Options] = []
+
+    def record(given: tor_record.Options) -> int:
+        options.append(given)
+        return 0
+
+    monkeypatch.setattr(tor_record, "record", record)
+    return options
+
+
+def test_record_options(recorded: list[tor_record.Options]) -> None:
+    """Everything that can be said, and nothing."""
+    arguments = "x.log --control 9151 --cookie-file c --events circ_bw,GUARD --json"
+    assert main(["tor", "record", *arguments.split()]) == 0
+    assert main(["tor", "record", "y.log"]) == 0
+    first, second = recorded
+    password = first.connection.password
+    assert first == tor_record.Options(Connection("9151", password, "c"), "x.log", ("CIRC_BW", "GUARD"), True)
+    assert second == tor_record.Options(Connection(None, password, None), "y.log")
+
+
+@pytest.mark.parametrize("arguments", [[], ["x.log", "--events", ""], ["x.log", "--events", "CIRC;NS"]])
+def test_record_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Without a file, or with what cannot be events, the command is refused."""
+    with pytest.raises(SystemExit) as caught:
+        main(["tor", "record", *arguments])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["HS_DESC_CONTENT", "conf_changed"])
+def test_what_is_never_recorded(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    """Events with secrets in them are not recorded, even if they are asked for."""
+    path = tmp_path / "x.log"
+    assert main(["tor", "record", str(path), "--events", f"GUARD,{name}", "--control", "127.0.0.1:1"]) == 1
+    assert capsys.readouterr().err.startswith(f"clew: {name.upper()} is never recorded")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("action", ["record", "replay"])
+def test_help_of_logs(capsys: pytest.CaptureFixture[str], action: str) -> None:
+    """The help has examples, and that of recording warns."""
+    with pytest.raises(SystemExit) as caught:
+        main(["tor", action, "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert f"clew tor {action} tor.log" in said
+    assert ("keep it private" in said) == (action == "record")
+
+
 # --- finding a tor --------------------------------------------------------------------------------------------------
 
 
@@ -169,12 +226,19 @@ def test_socket_that_does_not_answer(
 
 
 def test_counts() -> None:
-    """Counts of several connections add up; what was lost is shown only if something was."""
-    first = Counts(circuits=3, built=2, failed=1, spans=8)
-    second = Counts(circuits=4, building=1, open=2, built=3, spans=9)
-    assert str(first + second) == "circuits: 1 building, 2 open, 5 built, 1 failed, 17 spans written"
-    assert str(Counts(lost=1, spans_lost=2, events_lost=3)) == (
-        "circuits: 0 building, 0 open, 0 built, 0 failed, 1 lost, 0 spans written, 2 spans NOT written, 3 events lost"
+    """Counts of several runs add up; what was lost, or is seldom, is shown only if there was some."""
+    first = Counts(circuits=3, circuits_built=2, circuits_failed=1, streams=2, streams_done=2, spans=8)
+    second = Counts(circuits=4, circuits_building=1, circuits_open=2, circuits_built=1003, streams_open=1, spans=9)
+    assert str(first + second) == (
+        "circuits: 1 building, 2 open, 1,005 built, 1 failed; streams: 1 open, 2 done, 0 failed; 17 spans written"
+    )
+    lost = Counts(
+        circuits_lost=1, streams_lost=2, streams_cancelled=3, onion_connections=4, spans_lost=5, events_lost=6
+    )
+    assert str(lost) == (
+        "circuits: 0 building, 0 open, 0 built, 0 failed, 1 lost; "
+        "streams: 0 open, 0 done, 0 failed, 3 cancelled, 2 lost; onion connections: 4; "
+        "0 spans written, 5 spans NOT written, 6 events lost"
     )
 
 
@@ -188,7 +252,7 @@ def test_waits_grow(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("time.sleep", sleep)
-    begin: Callable[..., object] = tor_attach._begin_again
+    begin: Callable[..., object] = tor_sessions._begin_again
     with pytest.raises(KeyboardInterrupt):
-        begin("127.0.0.1:1", Options("127.0.0.1:1", "x"), None)
+        begin(Connection("127.0.0.1:1"), "127.0.0.1:1", None)
     assert waits == [0.5, 1, 2, 4, 8, 15, 15, 15]
