@@ -1,14 +1,17 @@
-"""What all tests share: hypothesis' settings, and what happens to tests that need tor where there is none."""
+"""What all tests share: hypothesis' settings, the lab, and what happens to tests that need tor where there is none."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+from clew.tor.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,3 +57,13 @@ def environment() -> Iterator[dict[str, str]]:
     """
     with tempfile.TemporaryDirectory(prefix="clew") as home:
         yield {**os.environ, "XDG_STATE_HOME": home}
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A private Tor network that is up, for all tests of the session: who stops a node of it starts it again.
+
+    Its directory is not pytest's own, whose path may be too long for a socket.
+    """
+    with tempfile.TemporaryDirectory(prefix="clew") as directory, Lab(Path(directory) / "lab") as lab:
+        yield lab

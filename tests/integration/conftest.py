@@ -1,33 +1,23 @@
-"""What integration tests share: a lab, an onion service in it, tors without a network."""
+"""What integration tests share: an onion service in the lab, tors without a network."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clew.tor.lab import Lab, OnionService
 from tests.lone_tor import Tor
 from tests.scripted_tor import ScriptedTor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """A private Tor network that is up, for all tests of the session: who stops a node of it starts it again.
-
-    Its directory is not pytest's own, whose path may be too long for a socket.
-    """
-    with tempfile.TemporaryDirectory(prefix="clew") as directory, Lab(Path(directory) / "lab") as lab:
-        yield lab
+    from clew.tor.lab import Lab, OnionService
 
 
 class Page(BaseHTTPRequestHandler):
