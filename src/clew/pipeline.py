@@ -53,7 +53,9 @@ _get_ident = _of_system("get_ident")
 _start_new_thread = _of_system("start_new_thread")
 
 
-_delivery = _of_system("_local")()  # what this thread delivers: `now` is a pipeline and a deadline, or None
+# What this thread, or greenlet, delivers: `now` is a pipeline and a deadline, or None. (threading.local, which costs an
+# import.)
+_delivery = _thread._local()  # noqa: SLF001
 
 
 def time_left() -> float:
