@@ -130,8 +130,12 @@ class Analysis:
             self._measures.fail(what, reason_of(stream), stream.record)
 
     def _add_stream_step(self, step: Node) -> None:
-        if step.parent is not None and is_users_stream(step.parent) and has_succeeded(step.record):
+        if step.parent is None or not is_users_stream(step.parent):
+            return
+        if has_succeeded(step.record):
             self._measures.measure(figures.STREAM_STEPS, step.record.name, step.record.duration_ns)
+        elif step.record.status is Status.ERROR and has_succeeded(step.parent.record):
+            self._measures.fail("stream, before a retry", reason_of(step), step.record)
 
     def _add_step(self, step: Node) -> None:
         record = step.record

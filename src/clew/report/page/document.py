@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clew._version import __version__
 from clew.report.page.markup import Markup, join, tag
 from clew.report.page.sections import SECTIONS, overview
-from clew.report.wording import describe_files, describe_level, describe_time, name_level
+from clew.report.wording import describe_files, describe_level, describe_time, name_level, shorten
 
 if TYPE_CHECKING:
     from clew.report.findings import Report
@@ -97,7 +97,7 @@ def _main(report: Report) -> Markup:
 
 def _remarks(report: Report) -> Markup:
     lines = [
-        tag("p", tag("bdi", findings.files[remark.file]), f": {remark.sentence}")
+        tag("p", tag("bdi", shorten(findings.files[remark.file])), f": {shorten(remark.sentence)}")
         for findings in (report.findings, report.before)
         if findings is not None
         for remark in findings.remarks
