@@ -73,11 +73,35 @@ _HOSTS = frozenset(
 _HOST_OF_URL = re.compile(r"[^:/]+://(?:[^/?#]*@)?([^/?#:]+)")
 
 # At LAB only secrets are looked for, and a batch without one of these has none.
-_MAY_BE_SECRET = re.compile(
-    rb"://[^\s/]{1,512}@|:[^\s/:@]{1,254}@|passw|passph|pwd|secret|token|cookie|credential|auth|key|SOCKS_|x25519|"
-    rb"RSA1024|bearer|basic |digest ",
-    re.IGNORECASE,
+_USER = re.compile(rb"://[!-.0-?A-~]{1,512}@")
+_USER_AND_PASSWORD = re.compile(rb":[!-.0-9;-?A-~]{1,254}@[\w\[]")
+_HINTS = tuple(
+    hint.encode()
+    for hint in (
+        "passw",
+        "passph",
+        "pwd",
+        "secret",
+        "token",
+        "cookie",
+        "credential",
+        "auth",
+        "key",
+        "socks_",
+        "25519",
+        "rsa1024",
+        "bearer",
+        "basic ",
+        "digest ",
+    )
 )
+
+
+def _may_have_secrets(spans: bytes) -> bool:
+    if _USER.search(spans) is not None or _USER_AND_PASSWORD.search(spans) is not None:
+        return True
+    lower = spans.lower()
+    return any(hint in lower for hint in _HINTS)
 
 
 class _Plan:
@@ -118,7 +142,7 @@ class Scrubber:
     def scrub(self, batch: Batch) -> tuple[Batch, int]:
         """The batch as its level allows, and how many spans had to be left out because something failed on them."""
         spans, lost = batch.spans, 0
-        if not self._is_lab or _MAY_BE_SECRET.search(spans) is not None:
+        if not self._is_lab or _may_have_secrets(spans):
             spans, lost = self._spans(batch)
         return Batch(spans, batch.count - lost, self.resource(batch.resource), batch.scope), lost
 

@@ -44,6 +44,7 @@ _HINTS = (
     "rsa1024",
     "25519",
 )
+_HINTS_ALONE = ("basic ", "bearer", "digest", "authenticate", "key-----")  # where there is no ":" and no "="
 _SECRET = re.compile(
     r"""
       -----BEGIN\ [A-Z0-9\ ]{0,40}PRIVATE\ KEY.*?(?:-----END\ [A-Z0-9\ ]{0,40}-----|\Z)
@@ -199,27 +200,30 @@ class Search:
     def _clean(self, text: str, code: bool, depth: int) -> str:
         plain = _unescape(text)
         clean = _SPACED_FINGERPRINT.sub(self._spaced_fingerprint, _without_secrets(plain))
-        clean = self._replace(_CERTAIN, clean, code, depth)
-        clean = self._replace(_UNCERTAIN, clean, code, depth)
+        words = _words_worth_a_look(clean)
+        if words:
+            known = self._replace(_CERTAIN, clean, words, code, depth)
+            words = words if known is clean else _words_worth_a_look(known)
+            clean = self._replace(_UNCERTAIN, known, words, code, depth)
         return text if clean == plain else clean
 
-    def _replace(self, pattern: re.Pattern[str], text: str, code: bool, depth: int) -> str:
+    def _replace(
+        self, pattern: re.Pattern[str], text: str, words: list[tuple[int, int]], code: bool, depth: int
+    ) -> str:
         parts: list[str] = []
         done = 0
-        for word in _WORDS.finditer(text):
-            begin, end = max(done, word.start()), word.end()
-            if _WORD_WORTH_A_LOOK.search(text, begin, end) is None:
-                continue
-            while (match := pattern.search(text, begin, end)) is not None:
+        for begin, end in words:
+            at = max(begin, done)
+            while (match := pattern.search(text, at, end)) is not None:
                 assert match.lastgroup is not None
                 found = self._handlers[match.lastgroup](match, code, depth)
                 if found is not None:
                     parts += (text[done : match.start()], found[0])
-                    done = begin = found[1]
+                    done = at = found[1]
                 elif pattern is _CERTAIN:  # it is not what it looks like, but something in it may be
-                    begin = match.start() + 1
+                    at = match.start() + 1
                 else:
-                    begin = match.end()
+                    at = match.end()
         if not parts:
             return text
         parts.append(text[done:])
@@ -358,11 +362,17 @@ def _from_base32(word: str) -> bytes:
 # --- the text as a whole --------------------------------------------------------------------------------------------
 
 
+def _words_worth_a_look(text: str) -> list[tuple[int, int]]:
+    words = map(re.Match.span, _WORDS.finditer(text))
+    return [(begin, end) for begin, end in words if _WORD_WORTH_A_LOOK.search(text, begin, end) is not None]
+
+
 def _without_secrets(text: str) -> str:
     if "@" in text:
         text = _USER_AND_PASSWORD.sub("[secret]@", _USER_OF_URL.sub("", text))
     lower = text.lower()
-    return _SECRET.sub("[secret]", text) if any(hint in lower for hint in _HINTS) else text
+    has_hint = any(hint in lower for hint in (_HINTS if ":" in text or "=" in text else _HINTS_ALONE))
+    return _SECRET.sub("[secret]", text) if has_hint else text
 
 
 def _unescape(text: str) -> str:
