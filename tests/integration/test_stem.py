@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from stem.control import Controller, EventType  # type: ignore[import-untyped]
 
-from clew import MemoryExporter, Tracer
-from clew.tor import CircuitManager, ControlClient, Privacy, TorMapper
+from clew import MemoryExporter, SpanKind, Tracer
+from clew.tor import CircuitManager, ControlClient, Privacy, TorMapper, from_stem, trace_requests
 from clew.tor.event_types import CircuitEvent
-from clew.tor.stem_source import StemSource, from_stem
+from tests.fake_tor import socks_connect
 
 if TYPE_CHECKING:
     from clew.tor.event_types import Event
     from clew.tor.lab import Lab
+    from clew.tor.stem_source import StemSource
 
 pytestmark = [
     pytest.mark.tor,
@@ -113,3 +114,25 @@ def test_a_controller_that_is_closed(lab: Lab) -> None:
         assert lost.wait(10)
         source.close()
     assert mapper.counts.open == 0
+
+
+def test_requests_are_joined(lab: Lab, web_port: int) -> None:
+    """A stem controller does for `trace_requests`: a stream is below the span that asked for it."""
+    memory = MemoryExporter()
+    with Tracer("program", memory) as tracer, Controller.from_socket_file(lab.control) as controller:
+        controller.authenticate()
+        with from_stem(controller) as source:
+            with (
+                trace_requests(tracer, source),
+                tracer.start_span("fetch") as span,
+                socks_connect(("127.0.0.1", lab.socks_port), "127.0.0.1", web_port) as client,
+            ):
+                client.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+                with client.makefile("rb") as answer:
+                    assert answer.read().endswith(b"/hello")
+            assert source.is_connected
+    (stream,) = [record for record in memory.records if record.name == "tor.stream" and record.kind is SpanKind.CLIENT]
+    assert (stream.trace_id, stream.parent_id) == (span.trace_id, span.span_id)
+    assert {"tor.stream.attach", "tor.stream.connect", "tor.stream.transfer"} <= {
+        record.name for record in memory.records if record.parent_id == stream.span_id
+    }
