@@ -123,6 +123,7 @@ class FakeTor:
         self.source.info["net/listeners/socks"] = f'{listeners} "{text}:{self.port}"'.strip()
         self._ids = count(1)
         self._threads: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
@@ -141,6 +142,9 @@ class FakeTor:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         self._listener.close()
+        for client in tuple(self._open):
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
         self.join()
 
     def join(self) -> None:
@@ -159,6 +163,7 @@ class FakeTor:
             thread.start()
 
     def _serve(self, client: socket.socket, address: tuple[str, int]) -> None:
+        self._open.add(client)
         with client, contextlib.suppress(OSError, EOFError):
             stream_id = f"{self.port}x{next(self._ids)}"
             place, command = self._handshake(client)
@@ -177,6 +182,7 @@ class FakeTor:
                 self._lead(client, place, tell)
             finally:
                 tell("CLOSED", "DONE")
+        self._open.discard(client)
 
     def _lead(self, client: socket.socket, place: Place, tell: Callable[[str], None]) -> None:
         tell("SENTCONNECT")

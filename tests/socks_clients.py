@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import ssl
 import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Address = tuple[str, int]
 NO_HEADERS: Mapping[str, str] = {}
+_TLS = ssl.create_default_context()  # httpx would read all certificates again for each client
 
 
 def with_requests(proxy: Address, url: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
@@ -57,14 +59,16 @@ def with_urllib(proxy: Address, url: str, headers: Mapping[str, str] = NO_HEADER
 def with_httpx(proxy: Address, url: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
     """httpx with its socks extra."""
     address = f"socks5://{proxy[0]}:{proxy[1]}"
-    with httpx.Client(proxy=address, trust_env=False, follow_redirects=True, timeout=60) as client:
+    with httpx.Client(proxy=address, verify=_TLS, trust_env=False, follow_redirects=True, timeout=60) as client:
         return client.get(url, headers=headers).content
 
 
 async def async_with_httpx(proxy: Address, url: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
     """The same, asyncio."""
     address = f"socks5://{proxy[0]}:{proxy[1]}"
-    async with httpx.AsyncClient(proxy=address, trust_env=False, follow_redirects=True, timeout=60) as client:
+    async with httpx.AsyncClient(
+        proxy=address, verify=_TLS, trust_env=False, follow_redirects=True, timeout=60
+    ) as client:
         return (await client.get(url, headers=headers)).content
 
 

@@ -91,6 +91,7 @@ class RequestTracing:
             import http.client  # noqa: F401 - it writes headers before it connects, so it must be wrapped before that
 
             HEADERS.watch(self._traceparents)
+            SOCKETS.watch(self._traceparents)
 
     # --- for the program --------------------------------------------------------------------------------------------
 
@@ -142,6 +143,7 @@ class RequestTracing:
         is_child = fork_count() != self._forks
         if not is_child:
             SOCKETS.unwatch(self._joiner)
+            SOCKETS.unwatch(self._traceparents)
             HEADERS.unwatch(self._traceparents)
             if self._is_connected:
                 self._joiner.wait(_LAST_EVENTS_SECONDS)

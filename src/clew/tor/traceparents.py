@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from clew._hot import current_span
 from clew.propagation import inject
+from clew.tor.header_hooks import HEADERS
 from clew.tor.joining import NOBODY
 from clew.tor.socket_hooks import ends_of
 
@@ -19,7 +20,7 @@ __all__ = ["Traceparents"]
 
 
 class Traceparents:
-    """Writes `traceparent` and `tracestate`, never baggage. A `HeaderWatcher`.
+    """Writes `traceparent` and `tracestate`, never baggage. A `HeaderWatcher`, and a `SocketWatcher`.
 
     Thread: any.
     """
@@ -28,6 +29,15 @@ class Traceparents:
         self.written = self.errors = 0
         self._destinations = destinations
         self._joiner = joiner  # knows where tor listens
+
+    @property
+    def port_numbers(self) -> frozenset[int]:
+        """See `SocketWatcher`."""
+        return self._joiner.port_numbers
+
+    def socket_connected(self, *_: object) -> None:
+        """See `SocketWatcher`. Whatever makes a request on this connection has been imported by now."""
+        HEADERS.look_again()
 
     def may_add(self, host: str, port: int | None) -> bool:
         """See `HeaderWatcher`."""
@@ -43,7 +53,7 @@ class Traceparents:
         return self._write()
 
     def count_error(self) -> None:
-        """See `HeaderWatcher`."""
+        """See `HeaderWatcher`, `SocketWatcher`."""
         self.errors += 1
 
     def inject(self, headers: MutableMapping[str, str], url: str) -> bool:
