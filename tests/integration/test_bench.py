@@ -91,3 +91,13 @@ def test_the_readme_says_what_was_recorded() -> None:
             clew, times = entry["value"]["clew"] / 1000, entry["times_clew"]
             row = f"| {entry['what']} | {clew:.2f} µs | {entry['floors']['clew']:.1f} |"
             assert f"{row} {times['otel']:.0f} x | {times['fastotel']:.0f} x |" in readme
+
+
+def test_a_quick_run_of_privacy() -> None:
+    """`bench_privacy.py --quick` prints a figure for each kind of span and each level."""
+    command = [sys.executable, str(BENCH / "bench_privacy.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[-4:] == ["anonymous", "pseudonymous", "operator", "lab"]
+    assert [len(re.findall(r" [0-9.]+", line)) for line in lines[1:]] == [4, 4, 4]

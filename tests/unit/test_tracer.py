@@ -468,3 +468,16 @@ def test_steps_in_different_contexts(captured: CapturedSpans, tracer: Tracer) ->
     assert [context.run(next, generator, "end") for context in contexts] == ["inner", "inner", "numbers", "end"]
     assert [context.run(current_name) for context in contexts] == [""] * 4
     assert captured.tree() == "trace  test\n  numbers\n    inner\n"
+
+
+def test_the_exporter_can_be_replaced() -> None:
+    """What waits goes to the new one, which may give it on; what is no exporter is refused."""
+    first, second = MemoryExporter(), MemoryExporter()
+    with Tracer("shop", first) as tracer:
+        assert tracer.exporter is first
+        tracer.start_span("before").end()
+        tracer.exporter = second
+        with pytest.raises(ConfigurationError, match="is not an exporter"):
+            tracer.exporter = "file"  # type: ignore[assignment]
+        assert tracer.exporter is second
+    assert (first.records, [record.name for record in second.records]) == ([], ["before"])

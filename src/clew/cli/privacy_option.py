@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["add_privacy_options", "privacy_of"]
 
 
-def add_privacy_options(parser: argparse.ArgumentParser, *, has_network: bool = True) -> None:
-    """Add the options.
-
-    Args:
-        has_network: the command talks to a tor, which may be on the public network.
-    """
+def add_privacy_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument(
         "--privacy",
         default="pseudonymous",
@@ -27,12 +23,11 @@ def add_privacy_options(parser: argparse.ArgumentParser, *, has_network: bool = 
         help="how much is kept: 0 anonymous, 1 pseudonymous (destinations and relays as keyed hashes; the default), "
         "2 operator (both in clear, the guard hashed), 3 lab (everything; for testing networks)",
     )
-    if has_network:
-        parser.add_argument(
-            "--public-network",
-            action="store_true",
-            help="keep everything even of a tor on the public network (with --privacy lab)",
-        )
+    parser.add_argument(
+        "--public-network",
+        action="store_true",
+        help="keep everything even of a tor on the public network (with --privacy lab)",
+    )
 
 
 def privacy_of(args: argparse.Namespace) -> Privacy:
@@ -44,6 +39,6 @@ def privacy_of(args: argparse.Namespace) -> Privacy:
     from clew.tor.privacy import Privacy, parse_privacy
 
     level = parse_privacy(args.privacy)
-    if getattr(args, "public_network", False) and level is not Privacy.LAB:
+    if args.public_network and level is not Privacy.LAB:
         raise ConfigurationError("--public-network means something with --privacy lab only: leave it out")
     return level

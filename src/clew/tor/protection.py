@@ -38,8 +38,13 @@ class ScrubbingExporter:
         Raises: what the exporter raises; ExportError, when spans could not be looked through and were left out.
         """
         scrubbed, lost = self._scrubber.scrub(batch)
-        if scrubbed.count:
-            self.wrapped.export(scrubbed)
+        try:
+            if scrubbed.count:
+                self.wrapped.export(scrubbed)
+        except ExportError as error:
+            if error.rejected is not None:
+                error.rejected += lost
+            raise
         if lost:
             raise ExportError(f"{lost} spans could not be looked through for what privacy forbids", rejected=lost)
 

@@ -10,7 +10,7 @@ import pytest
 
 from clew import FileExporter, MemoryExporter, MultiExporter, NoopExporter, StdoutExporter, Tracer, WriterExporter
 from clew._hot import Queue, TracerCore
-from clew.errors import ConfigurationError
+from clew.errors import ConfigurationError, ExportError
 from clew.samplers import AlwaysSample
 from clew.tor.events import Relay
 from clew.tor.mapper import TorMapper
@@ -185,6 +185,27 @@ def test_what_cannot_be_looked_through_is_failed(
     assert (stats.exported, stats.failed) == (2, 2)
     assert "MemoryExporter could not deliver 1 spans" in caplog.text
     assert "example.com" not in caplog.text
+
+
+def test_what_is_left_out_adds_to_what_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that rejects a part of the rest: both are failed."""
+
+    class Rejecting(MemoryExporter):
+        def export(self, batch: Batch) -> None:
+            raise ExportError("one too many", rejected=1)
+
+    def fail(_: Scrubber, record: SpanRecord) -> SpanRecord:
+        if record.name == "bad":
+            raise ValueError
+        return record
+
+    monkeypatch.setattr(Scrubber, "record", fail)
+    with Tracer("shop", exporter=Rejecting()) as tracer:
+        protect(tracer)
+        for name in ("good", "bad", "fine"):
+            tracer.start_span(name).end()
+    stats = tracer.stats()
+    assert (stats.exported, stats.failed) == (1, 2)
 
 
 class Source:
