@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,10 @@ from clew.errors import ConfigurationError
 from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.circuits import CHANGES, STATUSES
 from clew.tor.events import CircuitEvent, CircuitMinorEvent, Relay
+from clew.tor.mapping_doc import MACHINES
 from clew.tor.privacy import ATTRIBUTES, RULES, Content, Privacy, PrivacyFilter, Rule, parse_privacy
 
+SOURCES = Path(__file__).parents[3] / "src/clew/tor"
 FINGERPRINT = "0011223344556677889900112233445566778899"
 HASH = re.compile(r"hash:[0-9a-f]{16}")
 
@@ -283,3 +286,17 @@ def test_no_secret_below_its_level(level: Privacy, sequence: list[CircuitEvent |
 class _Always:
     def should_sample(self, *_: object) -> bool:
         return True
+
+
+def test_every_attribute_that_the_sources_name_has_a_row() -> None:
+    """An attribute that somebody adds and nobody declares would be hashed without anybody having meant it."""
+    spans = {span.name for machine in MACHINES for span in machine.spans}
+    declared = {row.name for row in ATTRIBUTES} | {row.name.removesuffix(".*") for row in ATTRIBUTES}
+    named = {
+        name
+        for path in SOURCES.glob("*.py")
+        if path.name not in ("attributes.py", "conventions.py")
+        for name in re.findall(r'"((?:tor|clew)\.[a-z0-9_]+\.?[a-z0-9_.]*)"', path.read_text())
+    }
+    assert len(named) > 50
+    assert named - declared - spans - {path.stem for path in SOURCES.glob("*.py")} == set()
