@@ -1,12 +1,13 @@
-"""What all tests share: hypothesis' settings, the lab, and what happens to tests that need tor where there is none."""
+"""What all tests share: hypothesis' settings, the lab, and what happens where a program is missing that tests need."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis
 import pytest
@@ -23,28 +24,48 @@ hypothesis.settings.load_profile("clew")
 
 # Debian puts tor where the PATH of a user may not lead.
 SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
-HAS_TOR = shutil.which("tor", path=SYSTEM_PATH) is not None
 
-left_out = pytest.StashKey[int]()
+
+class Need(NamedTuple):
+    """A program that some tests need: those with its marker, and those that use its fixture."""
+
+    name: str
+    marker: str
+    fixture: str
+    programs: tuple[str, ...]
+    packages: str  # Debian's
+
+    @property
+    def is_missing(self) -> bool:
+        return any(shutil.which(program, path=SYSTEM_PATH) is None for program in self.programs)
+
+
+NEEDS = (
+    Need("tor", "tor", "lab", ("tor",), "tor"),
+    Need("Chromium", "browser", "browser", ("chromium", "chromedriver"), "chromium chromium-driver"),
+)
+left_out = pytest.StashKey[Counter[Need]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Skip what needs tor where there is no tor, and count it."""
-    config.stash[left_out] = 0
-    if HAS_TOR:
-        return
-    for item in items:
-        if item.get_closest_marker("tor") or "lab" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.skip(reason="there is no tor on this machine"))
-            config.stash[left_out] += 1
+    """Skip what needs a program where there is none, and count it."""
+    config.stash[left_out] = Counter()
+    for need in NEEDS:
+        if not need.is_missing:
+            continue
+        for item in items:
+            if item.get_closest_marker(need.marker) or need.fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.skip(reason=f"there is no {need.name} on this machine"))
+                config.stash[left_out][need] += 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say loudly what was left out."""
-    if count := config.stash.get(left_out, 0):
-        terminalreporter.section("NOT TESTED: TOR", red=True, bold=True)
+    for need, count in config.stash.get(left_out, Counter[Need]()).items():
+        terminalreporter.section(f"NOT TESTED: {need.name.upper()}", red=True, bold=True)
         terminalreporter.line(
-            f"{count} tests need tor, and this machine has none: type 'sudo apt-get install tor' and run again.",
+            f"{count} tests need {need.name}, and this machine has none: type 'sudo apt-get install {need.packages}' "
+            "and run again.",
             red=True,
         )
 
