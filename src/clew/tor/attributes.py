@@ -30,6 +30,7 @@ class Content(Enum):
     CLIENT = "where the user is, or who"
     TEXT = "free text"
     CODE = "a name in the program's own code"
+    LABEL = "a name that the operator chose"
     VERSION = "a version"
     APPLICATION = "anything else that an application says"
     SECRET = "what opens something"  # noqa: S105 - a kind of value
@@ -66,8 +67,9 @@ RULES: dict[Content, tuple[Rule, Rule, Rule, Rule]] = {
     Content.DESTINATION: (_D, _H, _K, _K),
     Content.CLIENT: (_D, _H, _H, _K),
     Content.TEXT: (_D, _D, _D, _K),
-    # A name in code is searched too; at ANONYMOUS it is dropped if anything is found.
+    # Both are searched too; at ANONYMOUS they are dropped if anything is found.
     Content.CODE: (_K, _K, _K, _K),
+    Content.LABEL: (_K, _K, _K, _K),
     Content.VERSION: (_K, _K, _K, _K),
     Content.APPLICATION: (_D, _S, _S, _K),
     Content.SECRET: (_D, _D, _D, _D),

@@ -65,9 +65,13 @@ CONVENTIONS: tuple[Attribute, ...] = (
         "messaging.system messaging.operation messaging.operation.name messaging.operation.type "
         "http.method http.request.method http.request.method_original http.scheme http.flavor url.scheme "
         "network.protocol.name network.transport network.type net.transport net.protocol.name net.sock.family "
-        "graphql.operation.type otel.scope.name otel.library.name otel.status_code service.name service.namespace "
-        "deployment.environment deployment.environment.name telemetry.sdk.name telemetry.sdk.language "
-        "telemetry.distro.name process.runtime.name os.type host.arch cpython.gc.generation clew.status",
+        "graphql.operation.type otel.scope.name otel.library.name otel.status_code telemetry.sdk.name "
+        "telemetry.sdk.language telemetry.distro.name process.runtime.name os.type host.arch clew.status",
+    ),
+    *_rows(
+        _C.LABEL,
+        "what the operator calls the program and where it runs",
+        "service.name service.namespace deployment.environment deployment.environment.name",
     ),
     *_rows(
         _C.VERSION,

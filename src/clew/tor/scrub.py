@@ -35,7 +35,7 @@ _NOTHING: AttributeValue = MappingProxyType({})  # known by its identity
 
 # Compared for every attribute. To look a member up in its class takes ten times as long as a global.
 _DROP, _SEARCH, _HASHED, _BUCKET = Rule.DROP, Rule.SEARCH, Rule.HASH, Rule.BUCKET
-_DESTINATION, _CLIENT, _OF_CODE = Content.DESTINATION, Content.CLIENT, Content.CODE
+_DESTINATION, _CLIENT, _OF_CODE, _LABELS = Content.DESTINATION, Content.CLIENT, Content.CODE, Content.LABEL
 
 # What spans are called that clew makes of tor's events and of the commands it sends. Their descriptions are clew's.
 _OURS = re.compile(r"tor\.[a-z.]+|(?:create|extend|close)-circuit")
@@ -46,6 +46,7 @@ _MOST_WORDS = 6
 _NO_NAME = "hidden"
 
 _CODE = re.compile(r"[\w<][\w.<>:+-]{0,127}")
+_LABEL = re.compile(r"\w[\w .:+()-]{0,63}")
 _VERSION = re.compile(r"(?:[A-Za-z]{1,8}/)?v?\d[\w.+~!-]{0,47}")
 _HASH = re.compile(r"hash:[0-9a-f]{16}")
 
@@ -54,7 +55,12 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-_PLAUSIBLE = {**PLAUSIBLE, Content.CODE: _matches(_CODE), Content.VERSION: _matches(_VERSION)}
+_PLAUSIBLE = {
+    **PLAUSIBLE,
+    Content.CODE: _matches(_CODE),
+    Content.LABEL: _matches(_LABEL),
+    Content.VERSION: _matches(_VERSION),
+}
 
 # Whose values name a host, to be recognised in the texts of all spans.
 _HOSTS = frozenset(
@@ -310,9 +316,9 @@ class Scrubber:
         return self._kept(content, value)
 
     def _kept(self, content: Content, value: AttributeValue) -> AttributeValue:
-        """A value that stays, without secrets; a name in code without what tells."""
-        if content is _OF_CODE and isinstance(value, str):
-            clean = self._search.clean(value, code=True)
+        """A value that stays, without secrets; a name in code, or a label, without what tells."""
+        if (content is _OF_CODE or content is _LABELS) and isinstance(value, str):
+            clean = self._search.clean(value, code=content is _OF_CODE)
             return _NOTHING if clean != value and self._is_anonymous else clean
         if self._is_lab:
             return self._searched(value)
