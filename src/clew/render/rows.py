@@ -50,10 +50,21 @@ class Rows:
     """Draws spans.
 
     Args:
+        records: of the trace, by span id: a link to one of them is drawn by its name.
         details: draw every attribute, event and link.
     """
 
-    def __init__(self, timing: Timing, columns: Columns, scale: Scale, glyphs: Glyphs, *, details: bool) -> None:
+    def __init__(
+        self,
+        timing: Timing,
+        columns: Columns,
+        scale: Scale,
+        glyphs: Glyphs,
+        records: Mapping[str, SpanRecord],
+        *,
+        details: bool,
+    ) -> None:
+        self._records = records
         self._timing = timing
         self._columns = columns
         self._scale = scale
@@ -144,7 +155,7 @@ class Rows:
         if len(events) > len(shown):
             yield from self._wrapped(start, [f"{glyphs.event} and {len(events) - len(shown)} more events"], Role.DIM)
         for link in record.links:
-            yield from self._link(start, link)
+            yield from self._link(start, record, link)
 
     def _notes(self, node: Node) -> Iterator[str]:
         record = node.record
@@ -179,8 +190,11 @@ class Rows:
         line.append((glyphs.event, Role.EVENT))
         return line
 
-    def _link(self, start: str, link: Link) -> Iterator[Line]:
+    def _link(self, start: str, record: SpanRecord, link: Link) -> Iterator[Line]:
         text = f"{self._glyphs.link} trace {link.context.trace_id} span {link.context.span_id}"
+        target = self._records.get(link.context.span_id)
+        if target is not None and link.context.trace_id == record.trace_id and not self._details:
+            text = f"{self._glyphs.link} {target.name}{short_attributes(target.attributes, self._columns.width // 2)}"
         attributes = "" if self._details else short_attributes(link.attributes, self._columns.width // 2)
         yield from self._wrapped(start, [text + attributes], Role.LINK)
         if self._details:

@@ -89,7 +89,8 @@ class Waterfall:
         scale = Scale(self._timing.start_ns, self._timing.end_ns, columns.bar)
         yield from self._header(width, glyphs)
         yield _axis(columns, scale)
-        rows = Rows(self._timing, columns, scale, glyphs, details=self._details)
+        records = {node.record.span_id: node.record for node in self._trace.walk()}
+        rows = Rows(self._timing, columns, scale, glyphs, records, details=self._details)
         for node in self._trace.walk():
             yield from rows.span(node)
         if hidden := self._totals.spans - self._drawn.spans:

@@ -167,6 +167,18 @@ def test_totals_of_a_trace_that_is_not_drawn_whole() -> None:
     assert lines[-1] == "999,999 more spans of this trace are not drawn, the shorter ones without an error"
 
 
+def test_a_link_within_the_trace() -> None:
+    """It names the span that it leads to; with details, and where it leads elsewhere, there are the ids."""
+    first, second, *_ = circuit()
+    here = Link(SpanContext(TRACE, second.span_id))
+    same_id = Link(SpanContext("ab" * 16, second.span_id))
+    records = [first._replace(links=(here, same_id)), second]
+    drawn = draw(records, 80)
+    assert "↪ tor.circuit.extend  hop=1\n" in drawn
+    assert f"↪ trace {'ab' * 16} span {second.span_id}\n" in drawn
+    assert f"↪ trace {TRACE} span {second.span_id}\n" in draw(records, 80, details=True)
+
+
 def test_keys_that_are_ids() -> None:
     """Of a key its last part is shown; where that is "id", the part before it, so that they can be told apart."""
     stream = SpanRecord(
