@@ -1,9 +1,14 @@
 """Makes an SVG of what `clew view` draws: docs/images/circuit.svg, in the README, is of a circuit built in the lab.
 
 clew demo circuit --dir DIR
-.venv/bin/python tools/picture.py docs/images/circuit.svg DIR/circuits.jsonl --name build-circuit --limit 2
+.venv/bin/python tools/picture.py docs/images/circuit.svg 100 DIR/circuits.jsonl --name build-circuit --limit 2
 
-Args: the SVG to write, then the arguments of `clew view`.
+docs/images/onion.svg, there too, is of a request to an onion service:
+
+.venv/bin/python examples/onion_request.py
+.venv/bin/python tools/picture.py docs/images/onion.svg 116 onion_request.jsonl --name fetch-page --limit 1
+
+Args: the SVG to write, how many columns wide, then the arguments of `clew view`.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-COLUMNS = 100
 COLUMN = 12.2  # the width of a character in rich's SVG
 
 # Readable on GitHub's light and dark pages: a dark terminal.
@@ -49,10 +53,10 @@ THEME = TerminalTheme(
 
 
 def main() -> None:
-    target, *arguments = sys.argv[1:]
-    command = [sys.executable, "-m", "clew.cli.main", "view", "--color", "always", "--width", str(COLUMNS), *arguments]
+    target, columns, *arguments = sys.argv[1:]
+    command = [sys.executable, "-m", "clew.cli.main", "view", "--color", "always", "--width", columns, *arguments]
     drawn = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    console = Console(record=True, width=COLUMNS, file=StringIO(), legacy_windows=False)
+    console = Console(record=True, width=int(columns), file=StringIO(), legacy_windows=False)
     console.print(Text.from_ansi(drawn.rstrip()), end="")
     files = [argument for argument in arguments if argument.endswith((".jsonl", ".json", ".pb"))]
     title = " ".join(["clew view", *(Path(file).name for file in files)])
