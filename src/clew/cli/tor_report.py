@@ -66,8 +66,10 @@ def report(options: Options) -> int:
 
 
 def _at_level(found: Findings, before: Findings | None, wanted: Privacy | None) -> Report:
-    level = level_shown(wanted, [found] if before is None else [found, before])
-    return Report(level, redact(found, level), None if before is None else redact(before, level))
+    groups = [found] if before is None else [found, before]
+    level = level_shown(wanted, groups)
+    shown = redact(groups, level)
+    return Report(level, shown[0], None if before is None else shown[1])
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from clew.model import SpanRecord
     from clew.report.distribution import Summary
 
-__all__ = ["Measures", "has_succeeded", "word_of"]
+__all__ = ["OWN_REASONS", "Measures", "has_succeeded", "word_of"]
 
 _REQUEST = ("request", "")  # requests as such, on the timeline
 _KEYWORD = PrivacyFilter(Privacy.ANONYMOUS).keyword
 _OTHER = "other"
+_NO_REASON = "no reason given"
+_FURTHER_REASONS = "reasons beyond the first ones"
+# What stands in place of a reason and is none of tor's or of the program's.
+OWN_REASONS = frozenset((_NO_REASON, _FURTHER_REASONS))
 
 
 class Measures:
@@ -42,7 +46,7 @@ class Measures:
 
     def fail(self, what: str, reason: str, record: SpanRecord) -> None:
         """Count a failure at the end of a span."""
-        self._timeline.add((what, reason or "no reason given"), record.end_time_ns)
+        self._timeline.add((what, reason or _NO_REASON), record.end_time_ns)
 
     def begin_request(self, start_ns: int) -> None:
         """Count a request."""
@@ -71,7 +75,7 @@ class Measures:
         requests = counts.pop(_REQUEST, (0,) * steps.number)
         rows = []
         for key, by_step in counts.items():
-            what, reason = (_OTHER, "reasons beyond the first ones") if key == OTHERS else key
+            what, reason = (_OTHER, _FURTHER_REASONS) if key == OTHERS else key
             rows.append(FailureRow(what, reason, sum(by_step), by_step))
         return Failures(steps, requests, tuple(sorted(rows, key=lambda row: (-row.total, row.what, row.reason))))
 

@@ -87,7 +87,8 @@ def sample_report(level: Privacy | None = None, *, with_before: bool = False) ->
             TorSamples(captured.tracer, slow=slow).run(80)
             for spans in traces([captured.records]):
                 analysis.add(spans)
-        groups.append(redact(analysis.findings(["a.jsonl"]), level))
+        groups.append(analysis.findings(["a.jsonl"]))
+    groups = redact(groups, level)
     return Report(level, groups[0], groups[1] if with_before else None)
 
 

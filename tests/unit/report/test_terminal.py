@@ -27,7 +27,8 @@ def sample_report(*, with_before: bool = False, level: Privacy | None = None) ->
             TorSamples(captured.tracer, slow=slow).run(60)
             for spans in traces([captured.records]):
                 analysis.add(spans)
-        groups.append(redact(analysis.findings(["a.jsonl"]), level))
+        groups.append(analysis.findings(["a.jsonl"]))
+    groups = redact(groups, level)
     return Report(level, groups[0], groups[1] if with_before else None)
 
 

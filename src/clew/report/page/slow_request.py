@@ -31,6 +31,7 @@ _KIND_OF = (("tor.stream", "stream"), ("tor.hs.", "onion service"), ("tor.", "ci
 _LEVELS = 12  # deeper spans are not indented further
 _VALUES_SHOWN = 40  # attributes of one span
 _TICKS = 5
+_NO_NAME = "(no name)"
 _RELAY_SHOWN = 13  # characters of a relay without a nickname: of "hash:" and 16 digits, or of 40 digits
 
 _STATUS_WORDS = {Status.ERROR: "failed", Status.CANCELLED: "cancelled"}
@@ -47,7 +48,7 @@ def slow_request(number: int, request: SlowRequest, longest_ns: int) -> Markup:
     first_byte = "" if request.first_byte_ns is None else f"first byte after {format_duration(request.first_byte_ns)}"
     target = tag("bdi", shorten(request.target), class_="target") if request.target else ""
     what = [
-        tag("bdi", shorten(request.name), class_="name"),
+        tag("bdi", shorten(request.name) or _NO_NAME, class_="name"),
         target,
         tag("span", ": ".join(filter(None, (status, shorten(request.reason)))), class_="badge") if status else "",
         tag("span", "onion service", class_="badge calm") if request.is_onion else "",
@@ -96,7 +97,7 @@ def _row(node: Node, timing: Timing, lines: Iterable[str]) -> Markup:
     name = tag(
         "span",
         tag("span", indent, class_="indent", aria_hidden="true") if node.depth else "",
-        tag("bdi", shorten(record.name)),
+        tag("bdi", shorten(record.name) or _NO_NAME),
         *(tag("span", tag("bdi", shorten(each)), class_="note") for each in notes),
         class_="name",
     )
