@@ -1,12 +1,12 @@
-"""Makes an SVG of what `clew view` draws: docs/images/circuit.svg, in the README, is of a circuit built in the lab.
+"""Makes an SVG of what `clew view` draws: docs/images/circuit.svg, in the guide, is of circuits in the lab.
 
 clew demo circuit --dir DIR
 .venv/bin/python tools/picture.py docs/images/circuit.svg 100 DIR/circuits.jsonl --name build-circuit --limit 2
 
-docs/images/onion.svg, there too, is of a request to an onion service:
+docs/images/onion.svg, in the README, is of a request to an onion service:
 
 .venv/bin/python examples/onion_request.py
-.venv/bin/python tools/picture.py docs/images/onion.svg 116 onion_request.jsonl --name fetch-page --limit 1
+.venv/bin/python tools/picture.py docs/images/onion.svg 118 onion_request.jsonl --name fetch-page --limit 1
 
 Args: the SVG to write, how many columns wide, then the arguments of `clew view`.
 """
