@@ -20,6 +20,7 @@ from clew.exporters import (
     MemoryExporter,
     MultiExporter,
     NoopExporter,
+    OtlpExporter,
     StdoutExporter,
     WriterExporter,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "MultiExporter",
     "NeverSample",
     "NoopExporter",
+    "OtlpExporter",
     "ParentSample",
     "ProbabilitySample",
     "RateLimitSample",

@@ -45,6 +45,30 @@ SIGNAL_SECONDS = 0.5
 # An exporter that cannot deliver says so in the log once in this time for each kind of error; the ledger counts all.
 ERROR_LOG_SECONDS = 60.0
 
+# --- OTLP --------------------------------------------------------------------------------------------------------------
+
+# The OpenTelemetry specification's time for one batch, all tries together ("OpenTelemetry Protocol Exporter").
+OTLP_TIMEOUT_SECONDS = 10.0
+# A request is never larger (OTLP specification, "OTLP/HTTP Request", "OTLP/gRPC Request").
+OTLP_REQUEST_BYTES = 64 * MIB
+# Where it can be cut, not larger than what gRPC servers take unless told otherwise. A batch is far smaller.
+OTLP_SPLIT_BYTES = 4 * MIB - 64 * KIB
+# Of an answer so much is read (same sections), and so much of what HTTP puts before it.
+OTLP_REPLY_BYTES = 4 * MIB
+OTLP_REPLY_HEAD_BYTES = 64 * KIB
+# Of what a receiver says of an error, for the log.
+OTLP_TEXT_CHARACTERS = 200
+# Between two tries: at first, and after many. A collector that is started anew is back within seconds.
+OTLP_BACKOFF_SECONDS = 0.5
+OTLP_BACKOFF_MOST_SECONDS = 16.0
+# A receiver that asks for more time than this is mistaken, and not obeyed for ever.
+OTLP_RETRY_AFTER_SECONDS = 300.0
+# A connection that was not used for so long is made anew: collectors close theirs after a minute, and what stands in
+# between forgets it without a word.
+OTLP_IDLE_SECONDS = 50.0
+# While it waits for a receiver, an exporter looks this often whether the program ends.
+OTLP_WAIT_SECONDS = 0.1
+
 # --- sampling -------------------------------------------------------------------------------------------------------
 
 # RateLimitSample keeps eight bytes for each trace of a second. Who wants more than this wants AlwaysSample.

@@ -6,6 +6,7 @@ from clew.exporters.file import FileExporter
 from clew.exporters.memory import MemoryExporter
 from clew.exporters.multi import MultiExporter
 from clew.exporters.noop import NoopExporter
+from clew.exporters.otlp import OtlpExporter
 from clew.exporters.stdout import StdoutExporter
 from clew.exporters.writer import WriterExporter
 
@@ -14,6 +15,7 @@ __all__ = [
     "MemoryExporter",
     "MultiExporter",
     "NoopExporter",
+    "OtlpExporter",
     "StdoutExporter",
     "WriterExporter",
 ]
