@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from selenium.webdriver import ActionChains, Keys
 
 from clew import FileExporter, SpanKind, Tracer
@@ -19,7 +20,6 @@ from clew.report.page import render_page
 from clew.tor import Privacy, trace_requests
 from clew.tor.privacy import LEVEL_ATTRIBUTE
 from tests.integration.browser import Browser
-from tests.socks_clients import with_requests
 from tests.tor_samples import TorSamples
 from tests.unit.report.test_page import HOSTILE
 from tests.unit.report.test_redaction import telling_spans
@@ -237,8 +237,12 @@ def run_requests(lab: Lab, service: OnionService, web_port: int, closed_port: in
         host = service.address if number % 5 == 0 else f"127.0.0.1:{web_port}"
         if number % 20 == 7:
             host = f"127.0.0.1:{closed_port}"
-        with suppress(OSError), tracer.start_span("GET", SpanKind.CLIENT):
-            with_requests(("127.0.0.1", lab.socks_port), f"http://{host}/?{number * 100}")
+        with suppress(OSError), tracer.start_span("GET", SpanKind.CLIENT) as span, requests.Session() as session:
+            session.trust_env = False
+            session.proxies["http"] = f"socks5h://127.0.0.1:{lab.socks_port}"
+            with session.get(f"http://{host}/?{number * 100}", stream=True, timeout=60) as answer:
+                span.add_event("first_byte")
+                assert len(answer.content) > number * 100
 
     with (
         Tracer("program", FileExporter(file)) as tracer,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIRST_BYTE", "Request", "below", "find_requests", "is_users_stream", "reason_of"]
 
-# The event on a stream's span (TorMapper.first_byte).
+# The event (TorMapper.first_byte).
 FIRST_BYTE = "first_byte"
 
 
@@ -45,8 +45,12 @@ class Request(NamedTuple):
 
     @property
     def first_byte_ns(self) -> int | None:
-        """From the start of the request to the first byte of an answer; None if that was not seen."""
-        times = [event.time_ns for stream in self.streams for event in stream.record.events if event.name == FIRST_BYTE]
+        """From the start of the request to the first byte of an answer; None if that was not seen.
+
+        Tracing a program's requests puts the event on the stream; a program may put it on its own span.
+        """
+        spans = {self.node, *self.streams}
+        times = [event.time_ns for span in spans for event in span.record.events if event.name == FIRST_BYTE]
         return min(times) - self.start_ns if times and self.is_whole else None
 
     @property

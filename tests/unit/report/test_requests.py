@@ -83,6 +83,13 @@ def test_several_streams() -> None:
     assert request.first_byte_ns == 30
 
 
+def test_the_program_tells_the_first_byte() -> None:
+    """Where nobody saw it at the stream, the program may have put the event on its own span."""
+    told = span("a", "", "GET", 10, 90, events=(Event("first_byte", 70),))
+    assert find(told, stream("s", "a"))[0].first_byte_ns == 60
+    assert find(told, stream("s", "a", byte_ns=65))[0].first_byte_ns == 55
+
+
 def test_several_requests_of_a_trace() -> None:
     """What stands above them all is none."""
     requests = find(
