@@ -1,9 +1,9 @@
 """Which of the program's spans opened which connection to tor.
 
 tor tells the address from which a stream's program connected, and nothing else that could be joined. Addresses are used
-again, and events come late. So each connection is kept with the time at which it was made, the newest that is not newer
-than the stream is the stream's, connections that no span made are kept too, and in doubt there is no owner: a
-stream without a parent is a trace of its own, one with the wrong parent would be a lie.
+again, and events come late. So each connection is kept with the time at which it was made, until its stream comes;
+connections that no span made are kept too; and in doubt there is no owner: a stream without a parent is a trace of its
+own, one with the wrong parent would be a lie.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Connection", "ConnectionCounts", "Connections"]
 class Connection:
     """A TCP connection of this program to tor."""
 
-    __slots__ = ("check_ns", "local", "remote", "socket", "span", "time_ns")
+    __slots__ = ("check_ns", "doubts", "local", "remote", "socket", "span", "time_ns")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Connection:
         self.socket = socket
         self.span = span  # None: nobody's
         self.check_ns = time_ns + limits.SOCKS_REQUEST_NS  # look then whether it is still open
+        self.doubts = 0  # streams that may have been its own
 
     @property
     def is_open(self) -> bool:
@@ -70,7 +71,7 @@ class ConnectionCounts(NamedTuple):
     given_up: int  # closed without a stream, or replaced by a newer one from the same address
     evicted: int  # forgotten because more than limits.SOCKS_CONNECTIONS_WAITING waited for their stream
     waiting: int
-    ambiguous: int  # streams that could have been of either of two connections
+    ambiguous: int  # streams that could have been of any of several connections
 
 
 class Connections:
@@ -142,26 +143,51 @@ class Connections:
         self._look(stream.time_ns)
         local = parse_address(stream.source_addr) if stream.source_addr else None
         # From one local port there can be connections to several ports of tor's at the same time.
-        newest: dict[Address, Connection] = {}
+        here: dict[Address, list[Connection]] = {}
         for connection in self._waiting.get(local, ()) if local is not None else ():
             if connection.time_ns <= stream.time_ns:
-                newest[connection.remote] = connection
+                here.setdefault(connection.remote, []).append(connection)
         # One that was closed long ago may have been followed by another program's.
-        possible = [c for c in newest.values() if stream.time_ns - c.time_ns <= limits.SOCKS_REQUEST_NS or c.is_open]
+        possible = [each for each in here.values() if self._is_recent(each[-1], stream) or each[-1].is_open]
         group = stream.extra.get("SESSION_GROUP")
         if len(possible) > 1:
-            possible = [c for c in possible if group is not None and self._groups.get(c.remote) == group]
-            if len(possible) != 1:
-                self._ambiguous += 1
+            known = [each for each in possible if group is not None and self._groups.get(each[-1].remote) == group]
+            if len(known) != 1:
+                self._doubt([each[-1] for each in possible])
+                return None
+            possible = known
         elif possible and group is not None:
-            self._groups[possible[0].remote] = group
-        if len(possible) != 1:
+            self._groups[possible[0][-1].remote] = group
+        if not possible:
             return None
-        taken = possible[0]
-        self._forget(taken, up_to=True)
+        *earlier, newest = possible[0]
+        if not earlier or not self._is_recent(newest, stream):
+            return self._use(newest)
+        # The newest was made where an earlier one had been closed without a stream. Or tor was slow to tell of that
+        # one's. Whichever it is, a further stream will not be the oldest one's.
+        if all(each.span is newest.span for each in earlier):
+            return self._use(earlier[0])
+        self._doubt(earlier[:1])
+        return None
+
+    @staticmethod
+    def _is_recent(connection: Connection, stream: StreamEvent) -> bool:
+        return stream.time_ns - connection.time_ns <= limits.SOCKS_REQUEST_NS
+
+    def _doubt(self, possible: list[Connection]) -> None:
+        """A stream is one of these connections', whichever. After as many streams as they are, each has had its own."""
+        self._ambiguous += 1
+        for connection in possible:
+            connection.doubts += 1
+            if connection.doubts >= len(possible):
+                self._forget(connection)
+
+    def _use(self, connection: Connection) -> Connection:
+        """This one is the stream's; earlier ones between the same addresses will have none."""
+        self._forget(connection, and_earlier=True)
         self._taken += 1
         self._given_up -= 1
-        return taken
+        return connection
 
     def clear(self) -> None:
         """Forget all of them: the tor that they lead to is gone."""
@@ -235,14 +261,14 @@ class Connections:
     def _is_waiting(self, connection: Connection) -> bool:
         return connection in self._waiting.get(connection.local, ())
 
-    def _forget(self, connection: Connection, *, up_to: bool = False) -> None:
-        """Forget a connection, and with `up_to` the older ones between the same two addresses."""
+    def _forget(self, connection: Connection, *, and_earlier: bool = False) -> None:
+        """Give a connection up, and those between the same two addresses that were made earlier, if asked to."""
         waiting = self._waiting[connection.local]
         kept = [
             other
             for other in waiting
             if other is not connection
-            and not (up_to and other.remote == connection.remote and other.time_ns <= connection.time_ns)
+            and not (and_earlier and other.remote == connection.remote and other.time_ns <= connection.time_ns)
         ]
         self._given_up += len(waiting) - len(kept)
         if kept:

@@ -217,6 +217,7 @@ class RequestTracing:
             self._mapper.close("CONNECTION_LOST")
             self._joiner.forget()
         if self._connect is not None:
+            cast("ControlClient", self._source).close()
             threading.Thread(target=self._reconnect, args=[self._connect], name="clew-tor-connect", daemon=True).start()
 
     def _reconnect(self, connect: Callable[[], ControlClient]) -> None:

@@ -108,23 +108,51 @@ def test_an_event_that_comes_late_is_the_older_connections() -> None:
     assert program.owner(11 * MS) is B
 
 
-def test_the_newest_connection_hides_older_ones() -> None:
-    """The first use had no stream (or tor did not tell): the second use's stream is not the first one's."""
+def test_a_connection_that_had_no_stream_casts_doubt() -> None:
+    """Was it closed without one, or is tor late to tell? The stream has no owner; the one after it is the newer's."""
     program = Program()
     program.connect(1 * MS, A).is_closed = True
     program.connect(10 * MS, B)
-    assert program.owner(11 * MS) is B
-    assert program.owner(12 * MS) is None
+    assert program.owner(11 * MS) is None
+    assert program.owner(12 * MS) is B
+    assert program.owner(13 * MS) is None
+    assert program.connections.counts.ambiguous == 1
     assert balanced(program.connections)
 
 
-def test_nobodys_connection_hides_older_ones() -> None:
-    """A connection that was made where no span was current has a stream of its own, and takes it."""
+def test_no_doubt_remains_after_a_while() -> None:
+    """By then tor would have told."""
     program = Program()
     program.connect(1 * MS, A).is_closed = True
+    program.connect(10 * MS, B)
+    assert program.owner(10 * MS + LATE) is B
+    assert program.owner(11 * MS + LATE) is None
+    assert balanced(program.connections)
+
+
+def test_there_is_no_doubt_between_connections_of_one_span() -> None:
+    """Whichever it was, the owner is the same."""
+    program = Program()
+    program.connect(1 * MS, A).is_closed = True
+    program.connect(10 * MS, A)
+    assert program.owner(11 * MS) is A
+    assert program.owner(12 * MS) is A
+    assert program.owner(13 * MS) is None
+    assert program.connections.counts.ambiguous == 0
+    assert balanced(program.connections)
+
+
+def test_nobodys_connection_is_a_connection() -> None:
+    """One that was made where no span was current has a stream of its own, and casts doubt as any other does."""
+    program = Program()
+    program.connect(1 * MS, None)
+    assert program.owner(2 * MS) is None
+    assert program.connections.counts.taken == 1
+    program.connect(3 * MS, A).is_closed = True
     program.connect(10 * MS, None)
     assert program.owner(11 * MS) is None
     assert program.owner(12 * MS) is None
+    assert program.connections.counts.waiting == 0
 
 
 def test_a_stream_from_before_the_connection_is_not_its_own() -> None:
@@ -162,7 +190,8 @@ def test_in_doubt_there_is_no_owner() -> None:
     assert program.owner(3 * MS) is None
     assert program.owner(4 * MS) is None
     assert program.connections.counts.ambiguous == 2
-    assert program.connections.counts.waiting == 2
+    assert program.connections.counts.waiting == 0  # by now both have had theirs
+    assert balanced(program.connections)
 
 
 def test_tors_number_of_the_listener_ends_the_doubt() -> None:
@@ -274,29 +303,50 @@ def test_nothing_is_left_of_a_tor_that_is_gone() -> None:
             st.booleans(),  # whether a stream begins
             st.booleans(),  # whether it is closed before the events are looked at
             st.integers(0, 3),  # how many connections later the events are looked at
+            st.integers(0, 25),  # after how many milliseconds tor tells; the next connection is made after ten
         ),
         max_size=30,
     )
 )
-def test_no_stream_gets_another_ones_span(history: list[tuple[int, bool, bool, bool, int]]) -> None:
+def test_no_stream_gets_another_ones_span(history: list[tuple[int, bool, bool, bool, int, int]]) -> None:
     """Whatever is used again, closed, unused or late: the owner is the span of the connection, or nobody."""
     program = Program()
     made = spans(len(history))
     events: list[tuple[int, int, Span | None, str]] = []  # look at it then; time, whose, address
     last: dict[int, FakeSocket] = {}
-    for number, (port, has_span, has_stream, closes, lag) in enumerate(history):
+    told_ns = 0
+
+    def look(until: int) -> None:
+        while events and events[0][0] <= until:  # tor tells in order, and late or not we look in that order
+            _, time_ns, owner, near = events.pop(0)
+            assert program.owner(time_ns, near=near) in (owner, None)
+
+    for number, (port, has_span, has_stream, closes, lag, slow_ms) in enumerate(history):
         if port in last:
             last[port].is_closed = True  # or else the address would not be free
         span = made[number] if has_span else None
         connected = program.connect(number * 10 * MS, span, near=("127.0.0.1", port))
         last[port] = connected
         if has_stream:
-            events.append((number + lag, number * 10 * MS + MS, span, f"127.0.0.1:{port}"))
+            told_ns = max(told_ns, number * 10 * MS + slow_ms * MS)
+            events.append((number + lag, told_ns, span, f"127.0.0.1:{port}"))
         connected.is_closed = closes
-        # tor tells in order, and late or not we look in that order.
+        look(number)
+    look(len(history) + 3)
+    assert balanced(program.connections)
+
+
+@given(st.lists(st.tuples(st.sampled_from([40_000, 40_001]), st.booleans(), st.integers(0, 3)), max_size=30))
+def test_where_each_connection_has_its_stream_each_gets_its_own(history: list[tuple[int, bool, int]]) -> None:
+    """As long as tor tells before the address is used again, and however late we look: no doubt, no stream missed."""
+    program = Program()
+    made = spans(len(history))
+    events: list[tuple[int, int, Span | None, str]] = []
+    for number, (port, has_span, lag) in enumerate(history):
+        span = made[number] if has_span else None
+        program.connect(number * 10 * MS, span, near=("127.0.0.1", port)).is_closed = True
+        events.append((number + lag, number * 10 * MS + MS, span, f"127.0.0.1:{port}"))
         while events and events[0][0] <= number:
             _, time_ns, owner, near = events.pop(0)
             assert program.owner(time_ns, near=near) is owner
-    for _, time_ns, owner, near in events:
-        assert program.owner(time_ns, near=near) is owner
-    assert balanced(program.connections)
+    assert program.connections.counts.ambiguous == 0
