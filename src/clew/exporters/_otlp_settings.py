@@ -32,6 +32,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
 _HOST = re.compile(r"[0-9A-Za-z._~%:-]+")
+_USER = re.compile(r"//.*@")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 # What the exporter says itself.
 _RESERVED = {
@@ -84,8 +85,11 @@ class Settings(NamedTuple):
 
     def hide(self, text: str) -> str:
         """Cut out what a receiver may have quoted of our headers, and of the endpoint's query."""
-        for secret in [value for _, value in self.headers] + [self.endpoint.path.partition("?")[2]]:
-            if secret:
+        values = [item.partition("=")[2] for item in self.endpoint.path.partition("?")[2].split("&")]
+        # Word by word: of "Bearer abcd" it is the second that matters. What has three letters is no secret.
+        words = {word for value in values + [value for _, value in self.headers] for word in value.split()}
+        for secret in sorted(words, key=len, reverse=True):
+            if len(secret) > 3:
                 text = text.replace(secret, "***")
         return text
 
@@ -239,8 +243,9 @@ def _host_and_port(where: str, url: str, parts: SplitResult) -> tuple[str, int]:
 
 
 def _reject(where: str, rule: str, url: str) -> NoReturn:
-    # The query can hold a key.
-    raise ConfigurationError(f"{where} {rule}; not {url.partition('?')[0]!r}.")
+    # The query can hold a key, and what stands before the host a password.
+    shown = _USER.sub("//***@", url.partition("?")[0])
+    raise ConfigurationError(f"{where} {rule}; not {shown!r}.")
 
 
 # --- headers, time, files --------------------------------------------------------------------------------------------
