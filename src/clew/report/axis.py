@@ -79,7 +79,9 @@ def axis_of(summaries: Iterable[Summary]) -> Axis:
     if longest <= _SPREAD * max(min(medians, default=0), _LEAST_NS):
         step = _round_up(max(longest, 1) / 5, (1, 2, 5, 10))
         return Axis(0, step * ceil(max(longest, 1) / step), is_log=False)
-    shortest = max(min(summary.min_ns for summary in summaries), _LEAST_NS, longest // 10**_MOST_DECADES)
+    # Two events that came in one piece have no time between them: zeros have no place on such an axis.
+    lowest = max(_LEAST_NS, longest // 10**_MOST_DECADES)
+    shortest = min(point.duration_ns for summary in summaries for point in summary.curve if point.duration_ns >= lowest)
     return Axis(_round_down(shortest), _round_up(longest, (1, 2, 3, 5, 10)), is_log=True)
 
 

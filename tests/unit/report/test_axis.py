@@ -42,6 +42,13 @@ def test_logarithmic_where_they_are_far_apart() -> None:
     assert len(axis.ticks()) > 20
 
 
+def test_zeros_have_no_place_on_a_logarithm() -> None:
+    """They stand at the left edge, and do not stretch the axis."""
+    axis = axis_of(summaries([0, 0, 0, 250 * MS], [7 * MS, 90 * MS]))
+    assert axis == (5 * MS, 300 * MS, True)
+    assert axis.at(0) == 0
+
+
 def test_of_nothing() -> None:
     """An axis nevertheless."""
     axis = axis_of([])

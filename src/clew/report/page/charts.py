@@ -67,6 +67,8 @@ def curves(title: str, items: Sequence[Curve]) -> Markup:
         data_log=axis.is_log,
     )
     scale = "time, logarithmic" if axis.is_log else "time"
+    if any(curve.summary.min_ns < axis.low_ns for curve in items):
+        scale += "; what took less stands at the left edge"
     return tag(
         "div", svg, tag("p", "share of all", class_="y title"), tag("p", scale, class_="x title"), class_="plot curves"
     )
@@ -128,9 +130,9 @@ def columns(title: str, steps: Steps, stacks: Sequence[Stack]) -> Markup:
         y = percent(1 - value / high)
         marks.append(tag("line", x1="0", x2="100%", y1=y, y2=y, class_="grid" if value else "grid base"))
         marks.append(tag("text", f"{value:,}", x="-8", y=y, dy=".33em", class_="y"))
-    for at in range(0, steps.number, -(-steps.number // _CLOCK_TICKS)):
-        x = percent(at / steps.number)
-        marks.append(tag("text", _clock(steps, at), x=x, y="100%", dy="1.35em", class_="x first"))
+    for number, at in enumerate(range(0, steps.number, -(-steps.number // _CLOCK_TICKS))):
+        x, class_ = percent(at / steps.number), "x first second" if number % 2 else "x first"
+        marks.append(tag("text", _clock(steps, at), x=x, y="100%", dy="1.35em", class_=class_))
     for at in range(steps.number):
         marks += _column(steps, stacks, at, high)
     described = "; ".join(f"{stack.label}: {sum(stack.counts):,}" for stack in stacks)

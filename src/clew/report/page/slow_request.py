@@ -93,7 +93,7 @@ def _row(node: Node, timing: Timing, lines: Iterable[str]) -> Markup:
     notes = [hint] if (hint := _hint(record)) else []
     if node.parent is not None and record.service_name != node.parent.record.service_name:
         notes.append(f"in {record.service_name}")
-    indent = "".join("│ " if depth else "" for depth in range(min(node.depth, _LEVELS)))
+    indent = "│ " * min(node.depth, _LEVELS)
     name = tag(
         "span",
         tag("span", indent, class_="indent", aria_hidden="true") if node.depth else "",
@@ -120,21 +120,21 @@ def _hint(record: SpanRecord) -> str:
             words = [f"hop {index}" if isinstance(index, int) else "", attributes.get("tor.hop.role"), relay]
         case circuits.BUILD_SPAN:
             purpose = attributes.get("tor.circuit.purpose")
-            words = [label_of(CIRCUIT_BUILD, str(purpose)) if purpose else "", _age(attributes)]
+            words = [label_of(CIRCUIT_BUILD, str(purpose)) if purpose else "", _age("out of one", attributes)]
         case streams.STREAM_SPAN:
-            words = ["to a directory" if record.kind is SpanKind.INTERNAL else "", _age(attributes)]
+            words = ["to a directory" if record.kind is SpanKind.INTERNAL else "", _age("on a circuit", attributes)]
         case _:
             attempt = attributes.get("tor.hs.attempt")
             words = [f"attempt {attempt}" if isinstance(attempt, int) and attempt > 1 else ""]
     return " · ".join(str(word) for word in words if word)
 
 
-def _age(attributes: Attributes) -> str:
+def _age(words: str, attributes: Attributes) -> str:
     """That a circuit was there before."""
     age_ms = attributes.get("tor.circuit.age_ms")
     if not attributes.get("tor.circuit.reused") or not isinstance(age_ms, int):
         return ""
-    return f"on a circuit {format_duration(age_ms * 1_000_000)} old"
+    return f"{words} {format_duration(age_ms * 1_000_000)} old"
 
 
 def _color(name: str) -> int:
