@@ -16,7 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Self, cast
 
 import pytest
@@ -304,13 +304,15 @@ def parents(records: list[SpanRecord]) -> list[str | None]:
 
 
 def free_ports(*hosts: str) -> list[int]:
-    with ExitStack() as stack:
-        return [
-            stack.enter_context(
-                socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-            ).getsockname()[1]
-            for host in hosts
-        ]
+    """A port of each host that nobody has, of those that the system gives to no outgoing connection."""
+    ports: list[int] = []
+    while len(ports) < len(hosts):
+        host, port = hosts[len(ports)], random.randrange(20_000, 32_000)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with suppress(OSError), socket.create_server((host, port), family=family):
+            if port not in ports:
+                ports.append(port)
+    return ports
 
 
 def test_every_listener(make_tor: Callable[..., Tor]) -> None:
