@@ -1,7 +1,7 @@
 """Makes pictures of a report's page: docs/images/report.png and report-request.png are of a run in the lab.
 
 clew tor report traces.jsonl --html report.html --privacy lab
-.venv/bin/python tools/report_picture.py report.html docs/images/report.png docs/images/report-request.png
+.venv/bin/python -m tools.report_picture report.html docs/images/report.png docs/images/report-request.png
 
 Args: the page; where the picture of its top goes; where that of its slowest request goes, opened. It needs Chromium.
 """

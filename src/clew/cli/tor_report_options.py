@@ -17,7 +17,7 @@ _DESCRIPTION = """\
 What many traces of tor say together: how long requests took to their first and last byte, how long circuits, hops and
 the phases of onion connections took, what failed and why, which relays are slow, and the slowest requests.
 
-Files are those that clew writes (or OTLP, or go-tor's), each also compressed by gzip.
+Files are those that clew writes (or OTLP, or go-tor's), compressed or not.
 """
 
 _EPILOG = """\
