@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from clew.errors import DecodeError
 from clew.formats.gotor import hex_id, span_from_object
 from clew.formats.reading import Block, Glance
+from clew.model import Resource
 from clew.otlp import decode_json, decode_traces
 from clew.otlp.json import decode_object
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["GoTorBlock", "OtlpJsonBlock", "OtlpProtobufBlock"]
 
 _ERROR_CODES = (2, "STATUS_CODE_ERROR")  # the number is OTLP's form, the name protobuf's
+_UNNAMED_SERVICE = Resource().service_name
 _CANCELLED = {"key": "clew.status", "value": {"stringValue": "cancelled"}}  # see model.Status
 
 
@@ -33,8 +35,9 @@ class OtlpJsonBlock(Block):
         """See Block. It reads only what it needs: a third of the time that records take."""
         try:
             return [
-                _glance(span)
+                _glance(span, service)
                 for resource_spans in self._value["resourceSpans"] or ()
+                for service in (_service(resource_spans),)
                 for scope_spans in resource_spans.get("scopeSpans") or ()
                 for span in scope_spans.get("spans") or ()
             ]
@@ -46,19 +49,31 @@ class OtlpJsonBlock(Block):
         return decode_json(self._text) if b"\\u" in self._text else decode_object(self._value)
 
 
-def _glance(span: dict[str, Any]) -> Glance:
+def _service(resource_spans: dict[str, Any]) -> str:
+    for attribute in (resource_spans.get("resource") or {}).get("attributes") or ():
+        if attribute.get("key") == "service.name":
+            name = (attribute.get("value") or {}).get("stringValue")
+            return name if isinstance(name, str) else _UNNAMED_SERVICE
+    return _UNNAMED_SERVICE
+
+
+def _glance(span: dict[str, Any], service: str) -> Glance:
     get = span.get
     trace_id = span["traceId"]
     name = get("name") or ""
     if len(trace_id) != 32 or not isinstance(name, str):
         raise ValueError
     status = get("status") or {}
+    is_failed = status.get("code") in _ERROR_CODES
+    is_cancelled = is_failed and _CANCELLED in (get("attributes") or ())
     return Glance(
         trace_id.lower(),
         name,
         int(get("startTimeUnixNano") or 0),
         int(get("endTimeUnixNano") or 0),
-        status.get("code") in _ERROR_CODES and _CANCELLED not in (get("attributes") or ()),
+        is_failed and not is_cancelled,
+        is_cancelled,
+        service,
     )
 
 

@@ -40,7 +40,7 @@ class Query(NamedTuple):
         is_named = _name_matcher(self.name)
 
         def matches(glance: Glance) -> bool:
-            trace_id, name, _, end_time_ns, is_error = glance
+            trace_id, name, _, end_time_ns, is_error, _, _ = glance
             return (
                 end_time_ns >= since_ns
                 and (is_error or not errors_only)
@@ -84,7 +84,7 @@ class Chooser:
         if len(self._seen) < TRACES_COUNTED:
             self._seen.update([glance[0] for glance in glances])
         slowest, best = self._slowest, self._best
-        for trace_id, _, start_time_ns, end_time_ns, _ in glances:
+        for trace_id, _, start_time_ns, end_time_ns, _, _, _ in glances:
             rank = end_time_ns - start_time_ns if slowest else end_time_ns
             if trace_id in best:
                 if rank > best[trace_id]:  # noqa: PLR1730  # max() would be a call

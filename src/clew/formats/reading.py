@@ -21,19 +21,28 @@ __all__ = ["Block", "Damage", "Glance", "Item", "Reader", "glances_of", "records
 
 
 class Glance(NamedTuple):
-    """As much of a span as it takes to choose a trace."""
+    """As much of a span as it takes to choose a trace, or to count."""
 
     trace_id: str  # 32 lower-case hex digits
     name: str
     start_time_ns: int
     end_time_ns: int
     is_error: bool  # status ERROR; a cancelled span is none
+    is_cancelled: bool = False
+    service: str = ""  # its name
 
     @staticmethod
     def of(record: SpanRecord) -> Glance:
         """A record, at a glance."""
-        is_error = record.status is Status.ERROR
-        return Glance(record.trace_id, record.name, record.start_time_ns, record.end_time_ns, is_error)
+        return Glance(
+            record.trace_id,
+            record.name,
+            record.start_time_ns,
+            record.end_time_ns,
+            record.status is Status.ERROR,
+            record.status is Status.CANCELLED,
+            record.service_name,
+        )
 
 
 class Damage(NamedTuple):

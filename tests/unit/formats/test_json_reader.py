@@ -248,6 +248,7 @@ def test_glances_are_what_records_say() -> None:
         for glance, record in zip(item.glances(), item.records(), strict=True):
             assert glance[:4] == (record.trace_id, record.name, record.start_time_ns, record.end_time_ns)
             assert glance.is_error == (record.status.name == "ERROR")
+            assert glance.service == record.service_name
 
 
 def test_a_cancelled_span_is_no_error_at_a_glance() -> None:
@@ -258,4 +259,4 @@ def test_a_cancelled_span_is_no_error_at_a_glance() -> None:
     span["attributes"] = [{"key": "clew.status", "value": {"stringValue": "cancelled"}}]
     (item,) = read(compact(value))
     assert not isinstance(item, Damage)
-    assert [glance.is_error for glance in item.glances()] == [False]
+    assert [(glance.is_error, glance.is_cancelled) for glance in item.glances()] == [(False, True)]
