@@ -441,7 +441,7 @@ class Soak:
     received: int  # events
     counts: MapperCounts
     stats: Stats
-    memory: list[Memory]  # after each round
+    memory: list[Memory]  # before the first round, and after each
 
     def of(self, run: Run, name: str) -> list[SpanRecord]:
         """The spans of that name of one connection to tor, the oldest first."""
@@ -455,7 +455,7 @@ def soak(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Soak:
     """More than 2,000 streams over more than 500 circuits, with everything that can break."""
     directory = tmp_path_factory.mktemp("streams")
     tor_path, program_path = directory / "tor.jsonl", directory / "program.jsonl"
-    memory = []
+    memory = [Memory.now()]
     with (
         Server(("127.0.0.1", 0), Handler) as server,
         socket.socket() as closed,
@@ -594,17 +594,16 @@ def test_every_span_is_below_what_it_belongs_to(soak: Soak) -> None:
             parent = by_id[record.parent_id]
             if record.start_time_ns < parent.start_time_ns:
                 outside[f"{record.name} begins before {parent.name}"] += 1
-            if record.end_time_ns > parent.end_time_ns:
+            if record.end_time_ns > parent.end_time_ns and (
+                parent.name != "tor.hs.connect" or parent.status is Status.UNSET
+            ):
                 outside[f"{record.name} ends after {parent.name}"] += 1
-    # tor tells of a stream's end after the program has closed it; a circuit may have been begun when the stream came;
-    # what tor began for a stream goes on when the program has given that up.
+    # tor tells of a stream's end after the program has closed it. A circuit may have been begun when a stream came. An
+    # introduction may be acknowledged late (and tor goes on with what it began for a connection that has failed).
     assert outside.keys() <= {
         "tor.stream ends after request",
         "tor.circuit.build begins before tor.stream.attach",
-        "tor.hs.connect.descriptor.fetch ends after tor.hs.connect",
-        "tor.hs.connect.rendezvous.establish ends after tor.hs.connect",
         "tor.hs.connect.introduce ends after tor.hs.connect",
-        "tor.hs.connect.rendezvous.join ends after tor.hs.connect",
     }
 
 
@@ -643,9 +642,10 @@ def test_the_program_saw_the_same(soak: Soak) -> None:
 
 def test_memory_is_back_to_where_it_began(soak: Soak) -> None:
     """A further round of everything leaves no object of the project's more, and no block of Python's for a stream."""
-    first, *_, last = soak.memory
+    before, first, *_, last = soak.memory
     assert last.objects == first.objects
-    assert not last.objects.keys() & {"Stream", "Circuit", "Build", "Span", "ControlClient", "Reply", "StreamEvent"}
+    for kind in ("Stream", "Circuit", "Build", "Running", "Span", "ControlClient", "Reply", "StreamEvent"):
+        assert last.objects[kind] == before.objects[kind]
     streams = soak.counts.streams.opened / ROUNDS * (ROUNDS - 1)
     assert last.blocks - first.blocks < streams / 2
     assert last.resident_bytes - first.resident_bytes < 16 * 1024 * 1024

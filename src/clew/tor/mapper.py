@@ -99,7 +99,7 @@ class TorMapper:
             lock=self._lock,
         )
         self._streams = StreamMapper(tracer, self._filter, self._circuits, self._onions, owner)
-        self._onions.serve(self._streams)
+        self._onions.serve(self._streams, self._circuits)
         self._events = self._ignored = 0
         self._handlers: dict[type[Event], Callable[..., None]] = {
             CircuitEvent: self._circuits.take,
@@ -203,12 +203,9 @@ class TorMapper:
 
     def circuit_reopens(self, circuit: Circuit) -> None:
         """See `CircuitObserver`."""
+        self._onions.let_go(circuit)
         self._streams.let_go(circuit)
 
     def _adopt(self, circuit: Circuit, trigger: Trigger) -> bool:
-        """Find out whose a build is; whether somebody may be."""
-        parent = self._onions.parent_of(circuit)
-        if parent is not None:
-            self._circuits.emit(circuit, parent)
-            return True
-        return trigger is Trigger.BUILT and self._streams.hold(circuit)
+        """Find out whose a build is; whether it may be somebody's."""
+        return self._onions.adopt(circuit) or (trigger is Trigger.BUILT and self._streams.hold(circuit))

@@ -140,7 +140,7 @@ SPANS = (
         SpanKind.INTERNAL,
         "NEW of the stream to the onion service (DETACHED on a retry), if tor then does any of the phases for it",
         "SENTCONNECT of that stream; its FAILED or CLOSED",
-        "`tor.stream.attach` of the oldest stream that waits for this service; later ones have a link to it",
+        "`tor.stream.attach` of the stream whose rendezvous it is; others that took the same one have a link to it",
     ),
     SpanDescription(
         Phase.FETCH, SpanKind.INTERNAL, "HS_DESC REQUESTED", "HS_DESC RECEIVED or FAILED of that directory", _OF_CONNECT
@@ -196,6 +196,12 @@ and has no span is tor's own work, or a circuit that was there already.
     remarks=f"""\
 A phase also ends when its circuit does: with tor's reason, or CANCELLED where nothing went wrong. A circuit that is
 used for something else gives its phase up: a service opens more circuits to introduction points than it needs.
+
+Where several streams wait for one service, tor makes a rendezvous for all of them, or for each one if they must not
+share circuits (they have different SOCKS credentials, say). A phase is that of the stream that takes the rendezvous
+circuit it led to; the descriptor, and what tor tells of no stream (a phase that failed), is that of the one that waits
+longest. A phase may end after its connection: what tor began for a stream that has failed or was given up may go on,
+and an introduction may be acknowledged when the service has already come to the rendezvous.
 
 HS_STATE: {"; ".join(f"`{word}`: " + ", ".join(f"`{p}` {t}" for p, t in steps) for word, steps in HS_STATES.items())}.
 """,

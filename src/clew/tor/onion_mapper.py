@@ -1,8 +1,9 @@
-"""Drives the table of onion-service phases: which phase an event is about, which connection it belongs to, its span.
+"""Drives the table of onion-service phases: which phase an event is about, and which connection it belongs to.
 
-A connection (`tor.hs.connect`) is that of the oldest stream that waits for the service. Phases belong to circuits, or
-to directories, and find their connection by the service's address; tor does not give a circuit's address at its first
-event, so the span of a phase begins when it is needed, with the time at which the phase did.
+A connection (`tor.hs.connect`) is that of a stream that waits for the service. Phases belong to circuits, or to
+directories, and find their connection by the service's address. Where several streams wait for one service, tor may
+make a rendezvous for each (they have different SOCKS credentials, say) or one for all: a phase that ended well then
+waits until a stream takes the rendezvous circuit that it led to.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from clew import limits
 from clew.model import Status
 from clew.tor.circuits import Trigger as CircuitTrigger
 from clew.tor.circuits import status_of
-from clew.tor.describing import error_type, extra_attributes
+from clew.tor.describing import extra_attributes
 from clew.tor.onion import (
     CLIENT_PHASES,
-    CONNECT_SPAN,
     DESCRIPTOR_ACTIONS,
     HS_STATES,
-    NOTES,
     PHASES_OF_PURPOSES,
     TABLE,
     Action,
@@ -27,15 +26,16 @@ from clew.tor.onion import (
     State,
     Trigger,
 )
-from clew.tor.privacy import LEVEL_ATTRIBUTE
+from clew.tor.onion_spans import Connection, Key, OnionSpans, Running
 from clew.tor.streams import cause_of
 from clew.tor.streams import status_of as stream_status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from clew._hot import Span, TracerCore
     from clew.model import SpanContext
+    from clew.tor.circuit_mapper import CircuitMapper
     from clew.tor.circuit_spans import Circuit
     from clew.tor.events import HsDescEvent, StreamEvent
     from clew.tor.privacy import PrivacyFilter
@@ -45,42 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["OnionMapper"]
 
 
-class _Connection:
-    """A stream's way to an onion service."""
-
-    __slots__ = ("address", "span", "stream")
-
-    def __init__(self, address: str, stream: Stream, span: Span) -> None:
-        self.address = address
-        self.stream = stream
-        self.span = span
-
-
-class _Running:
-    """A phase that is open."""
-
-    __slots__ = ("address", "attributes", "circuit", "directories", "phase", "refused", "span", "start_ns", "uploads")
-
-    def __init__(
-        self,
-        phase: Phase,
-        start_ns: int,
-        attributes: dict[str, object],
-        address: str | None = None,
-        circuit: Circuit | None = None,
-    ) -> None:
-        self.phase = phase
-        self.start_ns = start_ns
-        self.attributes = attributes
-        self.address = address
-        self.circuit = circuit  # knows the address, sooner or later
-        self.span: Span | None = None
-        # Of a publication:
-        self.directories: list[str] = []  # fingerprints of those that have not answered
-        self.uploads = 0
-        self.refused = 0
-
-
 class OnionMapper:
     """Turns what tor says of onion services into spans.
 
@@ -88,38 +52,37 @@ class OnionMapper:
     """
 
     def __init__(self, tracer: TracerCore, privacy: PrivacyFilter) -> None:
-        self._tracer = tracer
         self._filter = privacy
+        self._spans = OnionSpans(tracer, privacy)
         self._streams: StreamMapper | None = None
+        self._circuits: CircuitMapper | None = None
         self._waiting: dict[str, dict[str, Stream]] = {}  # by address, then by stream's id, the longest wait first
-        self._connections: dict[str, _Connection] = {}  # by address
+        self._connections: dict[str, Connection] = {}  # by stream's id
         self._recent: dict[str, tuple[SpanContext, int]] = {}  # the last connection by address, and its end
-        self._running: dict[tuple[Phase, str], _Running] = {}  # by what identifies it, the oldest first
+        self._running: dict[Key, Running] = {}  # the oldest first
+        self._ended: dict[Key, Running] = {}  # well, and it is not known yet for which stream
         self._seen: dict[str, tuple[str, str | None]] = {}  # purpose and state of circuits with phases, by id
+        self._acknowledged: Circuit | None = None  # a rendezvous circuit, in the event before this one
         self.connections = 0  # that began
         self.evicted = 0
-        self._actions: dict[Action, Callable[[_Running, int, str | None], None]] = {
-            Action.END: self._end,
-            Action.FAIL: self._fail,
-            Action.CANCEL: self._cancel,
-            Action.LOSE: self._lose,
-            Action.NOTE: self._note,
-        }
 
-    def serve(self, streams: StreamMapper) -> None:
-        """Streams wait for services; these are they."""
+    def serve(self, streams: StreamMapper, circuits: CircuitMapper) -> None:
+        """Streams wait for services, and circuits lead to them; these are they."""
         self._streams = streams
+        self._circuits = circuits
 
     @property
     def open(self) -> int:
         """Spans that are open, or will be: connections and phases."""
-        return len(self._connections) + len(self._running)
+        return len(self._connections) + len(self._running) + len(self._ended)
 
     def close(self, reason: str, time_ns: int) -> None:
         """Lose all phases. Connections end with their streams; `forget` comes after those."""
         for key in list(self._running):
             self._step(key, Trigger.LOST, time_ns, reason=reason)
+        self._give_to_oldest(list(self._ended.values()))
         self._seen.clear()
+        self._acknowledged = None
 
     def forget(self) -> None:
         """What comes next is another run of tor."""
@@ -134,64 +97,99 @@ class OnionMapper:
 
     def onion_attached(self, stream: Stream, attach: Span, time_ns: int) -> None:
         """It got one."""
-        connection = self._stop_waiting(stream)
         assert stream.onion is not None
-        if connection is None:
-            recent = self._recent.get(stream.onion)
-            if recent is not None and recent[1] >= stream.step_ns and attach.is_recording:
-                attach.add_link(recent[0])  # it waited along with the stream whose connection that was
-            return
-        self._close(connection, max(time_ns, stream.time_ns))
+        self._stop_waiting(stream)
+        are_all = stream.onion not in self._waiting
+        for running in self._undecided(stream.onion):
+            if are_all or (running.met_by is not None and running.met_by == stream.circuit_id):
+                self._give(running, stream)
+        recent = self._recent.get(stream.onion)
+        if recent is not None and recent[1] >= stream.step_ns and attach.is_recording:
+            attach.add_link(recent[0])  # it waited along with the stream whose connection that was
+        self._end_connection(stream, time_ns)
 
     def onion_failed(self, stream: Stream, event: StreamEvent) -> None:
         """It gave up."""
-        connection = self._stop_waiting(stream)
-        if connection is not None:
-            span = connection.span
-            if span.is_recording:
-                cause = cause_of(event.reason, event.remote_reason)
-                span.set_attributes(self._filter.attributes({"error.type": error_type(cause)}))
-                span.set_status(stream_status_of(stream.state, cause), self._explain(cause))
-            self._close(connection, max(event.time_ns, stream.time_ns))
-
-    def _stop_waiting(self, stream: Stream) -> _Connection | None:
-        """Returns: the connection that is this stream's."""
         assert stream.onion is not None
-        waiting = self._waiting.get(stream.onion)
-        if waiting is not None:
-            waiting.pop(stream.id, None)
-            if not waiting:
-                del self._waiting[stream.onion]
-        connection = self._connections.get(stream.onion)
-        return connection if connection is not None and connection.stream is stream else None
+        is_oldest = self._oldest(stream.onion) is stream
+        self._stop_waiting(stream)
+        status = stream_status_of(stream.state, cause_of(event.reason, event.remote_reason))
+        undecided = self._undecided(stream.onion)
+        if stream.onion in self._waiting:
+            # tor does not tell which rendezvous of several was for it. It made one for the longest wait first.
+            first = undecided[0].met_by if undecided and is_oldest and status is Status.ERROR else None
+            undecided = [running for running in undecided if first is not None and running.met_by in (first, None)]
+        for running in undecided:
+            self._give(running, stream)
+        connection = self._connections.get(stream.id)
+        if connection is not None:
+            self._spans.fail(connection, stream, event)
+            self._end_connection(stream, event.time_ns)
 
-    def _close(self, connection: _Connection, time_ns: int) -> None:
-        span = connection.span
-        span.end(time_ns)
-        address = connection.address
-        del self._connections[address]
-        self._recent.pop(address, None)
-        self._recent[address] = (span.context, time_ns)
+    def _stop_waiting(self, stream: Stream) -> None:
+        assert stream.onion is not None
+        waiting = self._waiting[stream.onion]
+        del waiting[stream.id]
+        if not waiting:
+            del self._waiting[stream.onion]
+
+    def _oldest(self, address: str | None) -> Stream | None:
+        """Who waits longest for a service."""
+        waiting = self._waiting.get(address or "")
+        return next(iter(waiting.values())) if waiting else None
+
+    def _connection(self, stream: Stream) -> Connection:
+        """A stream's connection, which begins now at the latest."""
+        connection = self._connections.get(stream.id)
+        if connection is None:
+            assert self._streams is not None
+            assert stream.onion is not None
+            connection = self._spans.connect(stream.onion, stream, self._streams.waiting_span(stream))
+            self._connections[stream.id] = connection
+            self.connections += 1
+        return connection
+
+    def _end_connection(self, stream: Stream, time_ns: int) -> None:
+        connection = self._connections.pop(stream.id, None)
+        if connection is None:
+            return
+        time_ns = max(time_ns, stream.time_ns)
+        connection.span.end(time_ns)
+        self._recent.pop(connection.address, None)
+        self._recent[connection.address] = (connection.span.context, time_ns)
         if len(self._recent) > limits.ONION_CONNECTIONS_KEPT:
             del self._recent[next(iter(self._recent))]
 
-    def _connection(self, address: str | None) -> _Connection | None:
-        """The connection to a service; it begins now if a stream waits for it."""
-        if address is None:
-            return None
-        connection = self._connections.get(address)
-        if connection is None and address in self._waiting:
-            stream = next(iter(self._waiting[address].values()))
-            assert self._streams is not None
-            span = self._tracer.start_span(
-                CONNECT_SPAN,
-                attributes=self._filter.attributes({"tor.hs.address": address}),
-                parent=self._streams.waiting_span(stream),
-                start_time_ns=stream.step_ns,
-            )
-            connection = self._connections[address] = _Connection(address, stream, span)
-            self.connections += 1
-        return connection
+    # --- whose a phase is --------------------------------------------------------------------------------------------
+
+    def _undecided(self, address: str) -> list[Running]:
+        """Phases of connections to this service that nobody has yet, the oldest first."""
+        phases = (*self._ended.values(), *self._running.values())
+        undecided = [running for running in phases if running.span is None and running.address == address]
+        return sorted(undecided, key=lambda running: (running.start_ns, running.met_by is None))
+
+    def _is_certain(self, running: Running) -> bool:
+        """Whether it is known for which stream a phase is, or that it is for none."""
+        if running.phase not in CLIENT_PHASES or running.phase is Phase.FETCH:
+            return True  # one descriptor serves all: it is fetched for the one that waits longest
+        return running.address is not None and len(self._waiting.get(running.address, ())) <= 1
+
+    def _give_to_oldest(self, phases: Iterable[Running]) -> None:
+        for running in phases:
+            self._give(running, self._oldest(running.address) if running.phase in CLIENT_PHASES else None)
+
+    def _give(self, running: Running, stream: Stream | None) -> Span:
+        """Make the span of a phase below a stream's connection, then those of the circuit that was built for it."""
+        if stream is not None and running.end_ns is not None and running.end_ns <= stream.step_ns:
+            stream = None  # it was over when that began to wait
+        span = self._spans.open(running, None if stream is None else self._connection(stream))
+        if self._ended.get(running.key) is running:
+            del self._ended[running.key]
+        built, running.built = running.built, None
+        if built is not None:
+            assert self._circuits is not None
+            self._circuits.emit(built, span)
+        return span
 
     # --- descriptors -------------------------------------------------------------------------------------------------
 
@@ -211,11 +209,24 @@ class OnionMapper:
             if phase is Phase.PUBLISH:
                 return
         key = (phase, f"{address} {directory}")
-        self._step(key, trigger, event.time_ns, address=address, attributes=self._describe(event), reason=event.reason)
-        if trigger is Trigger.BEGIN and self._streams is not None:
-            self._streams.adopt_directory(directory, self._span(self._running[key]))
+        if trigger is Trigger.BEGIN:
+            self._ask(key, event, directory, self._describe(event))
+        else:
+            self._step(key, trigger, event.time_ns, reason=event.reason)
 
-    def _publication(self, event: HsDescEvent, address: str | None, directory: str) -> tuple[Phase, str] | None:
+    def _ask(self, key: Key, event: HsDescEvent, directory: str, attributes: dict[str, object]) -> Running:
+        """A directory is asked, by the stream that tor told of before: it belongs to this phase."""
+        assert self._streams is not None
+        stream = self._streams.take_directory(directory)
+        since_ns = event.time_ns if stream is None else min(event.time_ns, stream.start_ns)
+        self._step(key, Trigger.BEGIN, since_ns, address=_lower(event.address), attributes=attributes)
+        running = self._running[key]
+        span = self._span(running)
+        if stream is not None:
+            stream.parent = span
+        return running
+
+    def _publication(self, event: HsDescEvent, address: str | None, directory: str) -> Key | None:
         """Which publication an event is about. UPLOADED and FAILED do not always name the descriptor."""
         if event.action == "UPLOAD":
             return Phase.PUBLISH, f"{address} {event.descriptor_id}"
@@ -224,15 +235,11 @@ class OnionMapper:
                 return key
         return None
 
-    def _publish(self, key: tuple[Phase, str], trigger: Trigger, event: HsDescEvent, directory: str) -> None:
+    def _publish(self, key: Key, trigger: Trigger, event: HsDescEvent, directory: str) -> None:
         if trigger is Trigger.BEGIN:
-            attributes: dict[str, object] = {"tor.hs.descriptor_id": event.descriptor_id}
-            self._step(key, trigger, event.time_ns, address=_lower(event.address), attributes=attributes)
-            running = self._running[key]
+            running = self._ask(key, event, directory, {"tor.hs.descriptor_id": event.descriptor_id})
             running.directories.append(directory)
             running.uploads += 1
-            if self._streams is not None:
-                self._streams.adopt_directory(directory, self._span(running))
             return
         running = self._running[key]
         running.directories.remove(directory)
@@ -258,6 +265,7 @@ class OnionMapper:
         phases = PHASES_OF_PURPOSES.get(purpose, ()) if purpose is not None else ()
         if seen is None and not phases:
             return
+        acknowledged, self._acknowledged = self._acknowledged, None
         if seen is not None and seen[0] != purpose:
             for phase in PHASES_OF_PURPOSES[seen[0]]:
                 self._step((phase, circuit.id), Trigger.GIVE_UP, circuit.time_ns)
@@ -266,16 +274,16 @@ class OnionMapper:
         if phases and purpose is not None:
             if seen is None:
                 self._step((phases[0], circuit.id), Trigger.BEGIN, circuit.purpose_ns, circuit=circuit)
+            self._learn(circuit, phases)
             if state is not None and (seen is None or seen[1] != state):
+                if state == "HSCR_ESTABLISHED_WAITING":
+                    self._acknowledged = circuit
+                elif state == "HSCI_DONE" and acknowledged is not None:
+                    self._pair(circuit, acknowledged)
                 for phase, trigger in HS_STATES.get(state, ()):
                     self._step((phase, circuit.id), trigger, circuit.time_ns, circuit=circuit)
+                self._learn(circuit, phases)
             self._seen[circuit.id] = (purpose, state)
-            if circuit.rend_query is not None:
-                for phase in phases:
-                    running = self._running.get((phase, circuit.id))
-                    if running is not None and running.span is None:
-                        running.circuit = circuit  # of one whose beginning nobody saw, each event makes another object
-                        self._span(running)
 
     def leave(self, circuit: Circuit, trigger: CircuitTrigger, reason: str | None) -> None:
         """The circuit is gone, and with it whatever it was used for."""
@@ -289,19 +297,51 @@ class OnionMapper:
         for phase in PHASES_OF_PURPOSES[seen[0]]:
             self._step((phase, circuit.id), how, circuit.time_ns, reason=reason)
 
-    def parent_of(self, circuit: Circuit) -> Span | None:
-        """The span of the phase that a circuit is built for, if it is for one."""
+    def adopt(self, circuit: Circuit) -> bool:
+        """Take a build that has ended, if it is for a phase; its spans are made when it is known whose that is."""
         for phase in PHASES_OF_PURPOSES.get(circuit.purpose or "", ()):
             running = self._running.get((phase, circuit.id))
-            if running is not None:
-                return self._span(running)
-        return None
+            if running is None:
+                continue
+            if running.span is not None or self._is_certain(running):
+                assert self._circuits is not None
+                self._circuits.emit(circuit, self._span(running))
+            else:
+                running.built = circuit
+            return True
+        return False
+
+    def let_go(self, circuit: Circuit) -> None:
+        """Whoever it was for, a build that ended must get its spans now."""
+        for phase in PHASES_OF_PURPOSES.get(circuit.purpose or "", ()):
+            for phases in (self._ended, self._running):
+                running = phases.get((phase, circuit.id))
+                if running is not None and running.span is None:
+                    self._give_to_oldest([running])
+
+    def _learn(self, circuit: Circuit, phases: tuple[Phase, ...]) -> None:
+        """What tor says of the circuit by now may tell for whom its phases are."""
+        if circuit.rend_query is None:
+            return
+        for phase in phases:
+            running = self._running.get((phase, circuit.id))
+            if running is not None and running.span is None:
+                running.circuit = circuit  # of one whose beginning nobody saw, each event makes another object
+                running.address = _lower(circuit.rend_query)
+                if self._is_certain(running):
+                    self._span(running)
+
+    def _pair(self, introduction: Circuit, rendezvous: Circuit) -> None:
+        """tor writes in a row of both when the introduction is done that names this rendezvous."""
+        running = self._running.get((Phase.INTRODUCE, introduction.id))
+        if running is not None and rendezvous.rend_query == introduction.rend_query:
+            running.met_by = rendezvous.id
 
     # --- the table's driver ------------------------------------------------------------------------------------------
 
     def _step(
         self,
-        key: tuple[Phase, str],
+        key: Key,
         trigger: Trigger,
         time_ns: int,
         *,
@@ -312,63 +352,42 @@ class OnionMapper:
     ) -> None:
         running = self._running.get(key)
         step = TABLE[State.IDLE if running is None else State.OPEN, trigger]
-        if running is not None:
-            for action in step.actions:
-                self._actions[action](running, max(time_ns, running.start_ns), reason)
-        elif step.actions:
-            self._running[key] = _Running(key[0], time_ns, attributes or {}, address, circuit)
-            if len(self._running) > limits.ONION_PHASES_OPEN:
-                self.evicted += 1
-                self._step(next(iter(self._running)), Trigger.LOST, time_ns, reason="EVICTED")
+        if running is None:
+            if step.state is State.OPEN:
+                self._begin(Running(key, time_ns, attributes or {}, address, circuit))
+            return
+        self._spans.apply(step.actions, running, time_ns, reason)
         if step.state is State.IDLE:
-            self._running.pop(key, None)
+            del self._running[key]
+            if running.span is None:
+                if Action.END in step.actions and running.address is not None and not self._is_certain(running):
+                    self._keep(running)
+                else:
+                    self._give_to_oldest([running])
 
-    def _span(self, running: _Running) -> Span:
-        """A phase's span, which begins now at the latest."""
+    def _begin(self, running: Running) -> None:
+        self._running[running.key] = running
+        if running.phase in (Phase.ESTABLISH, Phase.JOIN):
+            running.met_by = running.key[1]
+        if len(self._running) > limits.ONION_PHASES_OPEN:
+            self.evicted += 1
+            self._step(next(iter(self._running)), Trigger.LOST, running.start_ns, reason="EVICTED")
+
+    def _keep(self, running: Running) -> None:
+        """A phase has ended well; the stream that takes the rendezvous will tell whose it was."""
+        before = self._ended.get(running.key)
+        if before is not None:
+            self._give_to_oldest([before])
+        self._ended[running.key] = running
+        if len(self._ended) > limits.ONION_PHASES_OPEN:
+            self._give_to_oldest([next(iter(self._ended.values()))])
+
+    def _span(self, running: Running) -> Span:
+        """The span of a phase whose connection is known."""
         if running.span is None:
-            circuit = running.circuit
-            attributes = dict(running.attributes)
-            if circuit is not None:
-                running.address = _lower(circuit.rend_query)
-                attributes["tor.circuit.id"] = circuit.id
-            attributes["tor.hs.address"] = running.address
-            connection = self._connection(running.address) if running.phase in CLIENT_PHASES else None
-            if connection is None:
-                attributes[LEVEL_ATTRIBUTE] = self._filter.level_name
-            running.span = self._tracer.start_span(
-                running.phase,
-                attributes=self._filter.attributes(attributes),
-                parent=None if connection is None else connection.span,
-                start_time_ns=running.start_ns,
-            )
+            self._give_to_oldest([running])
+        assert running.span is not None
         return running.span
-
-    def _end(self, running: _Running, time_ns: int, _: str | None) -> None:
-        self._span(running).end(time_ns)
-
-    def _fail(self, running: _Running, time_ns: int, reason: str | None) -> None:
-        self._end_badly(running, time_ns, reason, Status.ERROR)
-
-    def _cancel(self, running: _Running, time_ns: int, reason: str | None) -> None:
-        self._end_badly(running, time_ns, reason or "NOT_NEEDED", Status.CANCELLED)
-
-    def _lose(self, running: _Running, time_ns: int, reason: str | None) -> None:
-        self._span(running).set_attribute("clew.unfinished", True)
-        self._end_badly(running, time_ns, reason, status_of(reason))
-
-    def _note(self, running: _Running, time_ns: int, _: str | None) -> None:
-        self._span(running).add_event(NOTES[Trigger.NOTE], None, time_ns)
-
-    def _end_badly(self, running: _Running, time_ns: int, reason: str | None, status: Status) -> None:
-        span = self._span(running)
-        if span.is_recording:
-            attributes = {"error.type": error_type(reason), "tor.hs.reason": reason}
-            span.set_attributes(self._filter.attributes(attributes))
-            span.set_status(status, self._explain(reason))
-        span.end(time_ns)
-
-    def _explain(self, reason: str | None) -> str:
-        return (self._filter.keyword(reason) or "no reason given").lower()
 
     def _describe(self, event: HsDescEvent) -> dict[str, object]:
         directory = event.hs_dir

@@ -172,14 +172,13 @@ class StreamMapper:
         self._newest_directory = None
         self._release()
 
-    def adopt_directory(self, fingerprint: str, parent: Span) -> None:
-        """The directory stream that began last, if it is one to this relay, is for this span.
+    def take_directory(self, fingerprint: str) -> Stream | None:
+        """The directory stream that began last, if it is one to this relay and may still get a parent.
 
         tor tells of the stream, and in the next event what it is for.
         """
         stream, self._newest_directory = self._newest_directory, None
-        if stream is not None and stream.relay == fingerprint and stream.span is None:
-            stream.parent = parent
+        return stream if stream is not None and stream.relay == fingerprint and stream.span is None else None
 
     def waiting_span(self, stream: Stream) -> Span:
         """The span of a stream's wait for a circuit."""

@@ -579,6 +579,204 @@ def test_streams_that_wait_together(mapper: TorMapper, captured: CapturedSpans) 
     assert [links[ids[i]] for i in "134"] == [[], [connection], []]
 
 
+def isolated(rend: str, intro: str, at_ms: int) -> str:
+    """A rendezvous of a stream's own: tor tells that both circuits are for the service, and which belong together."""
+    rest = f"PURPOSE=HS_CLIENT_INTRO {_QUERY}"
+    return f"""
+        {at_ms} CIRC {rend} LAUNCHED PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_CONNECTING
+        {at_ms} CIRC {intro} LAUNCHED PURPOSE=HS_CLIENT_INTRO HS_STATE=HSCI_CONNECTING
+        {at_ms + 1} CIRC {rend} EXTENDED {GUARD} {_REND}
+        {at_ms + 1} CIRC {intro} EXTENDED {GUARD} {_INTRO}
+        {at_ms + 2} CIRC {rend} BUILT {GUARD} {_REND}
+        {at_ms + 2} CIRC {intro} BUILT {GUARD} {_INTRO}
+        {at_ms + 3} CIRC_MINOR {rend} PURPOSE_CHANGED {GUARD} {_REND.replace("CONNECTING", "ESTABLISHED_IDLE")}
+        {at_ms + 3} CIRC_MINOR {intro} PURPOSE_CHANGED {GUARD} HS_STATE=HSCI_INTRO_SENT {rest}
+        {at_ms + 5} CIRC_MINOR {rend} PURPOSE_CHANGED {GUARD} {_REND.replace("CONNECTING", "ESTABLISHED_WAITING")}
+        {at_ms + 5} CIRC_MINOR {intro} PURPOSE_CHANGED {GUARD} HS_STATE=HSCI_DONE {rest}
+    """
+
+
+def joined(rend: str, stream: str, at_ms: int) -> str:
+    return f"""
+        {at_ms} CIRC_MINOR {rend} PURPOSE_CHANGED {GUARD} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_JOINED {_QUERY}
+        {at_ms} STREAM {stream} SENTCONNECT {rend} {ONION}.onion:80
+        {at_ms + 1} STREAM {stream} SUCCEEDED {rend} {ONION}.onion:80
+        {at_ms + 9} STREAM {stream} CLOSED {rend} {ONION}.onion:80 REASON=DONE
+    """
+
+
+WAIT_TOGETHER = f"""
+    0 STREAM 1 NEW 0 {ONION}.onion:80 SOURCE_ADDR=127.0.0.1:5001 PURPOSE=USER
+    1 STREAM 3 NEW 0 {ONION}.onion:80 SOURCE_ADDR=127.0.0.1:5003 PURPOSE=USER
+    2 HS_DESC REQUESTED {ONION} NO_AUTH ${DIRECTORY}~dir abc
+    9 HS_DESC RECEIVED {ONION} NO_AUTH ${DIRECTORY}~dir abc
+"""
+
+
+def test_streams_with_a_rendezvous_each(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """Streams that must not share circuits have a connection each, with the phases that led to their own circuit."""
+    feed(mapper, WAIT_TOGETHER + isolated("8", "9", 10) + isolated("10", "11", 20))
+    assert mapper.counts.open == 2 + 1 + 6, "two streams, a connection, phases of which two have not ended"
+    feed(mapper, joined("10", "3", 40) + joined("8", "1", 50))
+    assert outline(captured) == tree("""
+        tor.stream 0-59 -> tor.circuit.build[8]
+          tor.stream.attach 0-50 -> tor.hs.connect
+            tor.hs.connect 0-50
+              tor.hs.connect.descriptor.fetch 2-9
+              tor.hs.connect.rendezvous.establish 10-13
+                tor.circuit.build 10-12
+                  tor.circuit.extend 10-11
+              tor.hs.connect.introduce 10-15
+                * introduce_sent 13
+                tor.circuit.build 10-12
+                  tor.circuit.extend 10-11
+              tor.hs.connect.rendezvous.join 15-50
+          tor.stream.connect 50-51
+          tor.stream.transfer 51-59
+        tor.stream 1-49 -> tor.circuit.build[10]
+          tor.stream.attach 1-40
+            tor.hs.connect 1-40
+              tor.hs.connect.rendezvous.establish 20-23
+                tor.circuit.build 20-22
+                  tor.circuit.extend 20-21
+              tor.hs.connect.introduce 20-25
+                * introduce_sent 23
+                tor.circuit.build 20-22
+                  tor.circuit.extend 20-21
+              tor.hs.connect.rendezvous.join 25-40
+          tor.stream.connect 40-41
+          tor.stream.transfer 41-49
+        """)
+    assert {r.attributes["tor.circuit.id"] for r in captured.records if r.name == "tor.hs.connect.introduce"} == {
+        "9",
+        "11",
+    }
+    assert mapper.counts.onion_connections == 2
+    assert mapper.counts.open == 0
+
+
+def test_streams_that_share_a_rendezvous(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """It is that of the stream that takes it first; the others have a link to that connection."""
+    feed(mapper, WAIT_TOGETHER + isolated("8", "9", 10) + joined("8", "1", 40))
+    feed(mapper, f"41 STREAM 3 SENTCONNECT 8 {ONION}.onion:80")
+    mapper.close("DETACHED", T0 + 60 * MS)
+    text = outline(captured)
+    assert text.count("tor.hs.connect.introduce") == 1
+    assert text.endswith(
+        tree("""
+        tor.stream 1-60 CANCELLED detached -> tor.circuit.build[8]
+          tor.stream.attach 1-41 -> tor.hs.connect
+          tor.stream.connect 41-60 CANCELLED detached
+        """)
+    )
+
+
+def test_streams_that_all_fail(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """What tor tried for a service that does not answer is told once, with the stream that waited longest."""
+    feed(
+        mapper,
+        WAIT_TOGETHER
+        + isolated("8", "9", 10)
+        + f"""
+        30 STREAM 1 FAILED 0 {ONION}.onion:80 REASON=TIMEOUT
+        30 STREAM 1 CLOSED 0 {ONION}.onion:80 REASON=TIMEOUT
+        30 STREAM 3 FAILED 0 {ONION}.onion:80 REASON=TIMEOUT
+        30 STREAM 3 CLOSED 0 {ONION}.onion:80 REASON=TIMEOUT
+        31 CIRC 8 CLOSED {GUARD} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_ESTABLISHED_WAITING {_QUERY} REASON=TIMEOUT
+        """,
+    )
+    assert outline(captured) == tree("""
+        tor.stream 0-30 ERROR timeout
+          tor.stream.attach 0-30 ERROR timeout
+            tor.hs.connect 0-30 ERROR timeout
+              tor.hs.connect.descriptor.fetch 2-9
+              tor.hs.connect.rendezvous.establish 10-13
+                tor.circuit.build 10-12
+                  tor.circuit.extend 10-11
+              tor.hs.connect.introduce 10-15
+                * introduce_sent 13
+                tor.circuit.build 10-12
+                  tor.circuit.extend 10-11
+              tor.hs.connect.rendezvous.join 15-31 ERROR timeout
+        tor.stream 1-30 ERROR timeout
+          tor.stream.attach 1-30 ERROR timeout
+        """)
+    assert mapper.counts.open == 0
+
+
+def test_streams_with_a_rendezvous_each_that_fail(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """Whose each was is not told then; tor makes one for the longest wait first."""
+    feed(mapper, WAIT_TOGETHER + isolated("8", "9", 10) + isolated("10", "11", 20))
+    for stream in "13":
+        feed(mapper, f"30 STREAM {stream} FAILED 0 {ONION}.onion:80 REASON=TIMEOUT")
+        feed(mapper, f"30 STREAM {stream} CLOSED 0 {ONION}.onion:80 REASON=TIMEOUT")
+    mapper.close("DETACHED", T0 + 40 * MS)
+    connections = [record for record in captured.records if record.name == "tor.hs.connect"]
+    assert [
+        {r.attributes.get("tor.circuit.id") for r in captured.records if r.parent_id == connection.span_id}
+        for connection in connections
+    ] == [{None, "8", "9"}, {"10", "11"}]
+    assert mapper.counts.open == 0
+
+
+def test_streams_that_give_up_together(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """What was done for streams that were given up is with the last of them, or with nobody if it came too late."""
+    feed(mapper, WAIT_TOGETHER + isolated("8", "9", 10))
+    feed(mapper, f"20 STREAM 1 CLOSED 0 {ONION}.onion:80 REASON=DONE")
+    feed(mapper, f"21 STREAM 4 NEW 0 {ONION}.onion:80 SOURCE_ADDR=127.0.0.1:5004 PURPOSE=USER")
+    feed(mapper, f"22 STREAM 3 CLOSED 0 {ONION}.onion:80 REASON=DONE")
+    feed(mapper, joined("8", "4", 30))
+    assert mapper.counts.open == 0
+    roots = [line for line in outline(captured).splitlines() if not line.startswith(" ")]
+    assert roots == [
+        "tor.stream 0-20 CANCELLED done",
+        "tor.stream 1-22 CANCELLED done",
+        "tor.hs.connect.rendezvous.establish 10-13",
+        "tor.hs.connect.introduce 10-15",
+        "tor.stream 21-39 -> tor.circuit.build[8]",
+    ]
+    assert one(captured, "tor.hs.connect.rendezvous.join").parent_id != ""
+
+
+def test_a_circuit_that_is_built_again_while_it_is_not_known_for_whom(
+    mapper: TorMapper, captured: CapturedSpans
+) -> None:
+    """Its first build must have its spans then: they go to the stream that waits longest."""
+    feed(
+        mapper,
+        WAIT_TOGETHER
+        + f"""
+        10 CIRC 9 LAUNCHED PURPOSE=HS_CLIENT_INTRO HS_STATE=HSCI_CONNECTING
+        12 CIRC 9 BUILT {GUARD} {_INTRO}
+        20 CIRC 9 EXTENDED {GUARD},{MIDDLE} {_INTRO}
+        21 CIRC 9 BUILT {GUARD},{MIDDLE} {_INTRO}
+        """,
+    )
+    mapper.close("DETACHED", T0 + 30 * MS)
+    assert outline(captured).startswith(
+        tree("""
+        tor.stream 0-30 CANCELLED detached
+          tor.stream.attach 0-30 CANCELLED detached
+            tor.hs.connect 0-30 CANCELLED detached
+              tor.hs.connect.descriptor.fetch 2-9
+              tor.hs.connect.introduce 10-30 CANCELLED detached
+                tor.circuit.build 10-12
+                tor.circuit.build 20-21
+        """)
+    )
+    assert mapper.counts.open == 0
+
+
+def test_a_directory_stream_that_is_told_of_first(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """The phase begins with it, where tor's next event, which says what the stream is for, comes a little later."""
+    feed(
+        mapper,
+        f"10 STREAM 2 NEW 0 {_DIR} PURPOSE=DIR_FETCH\n10.02 HS_DESC REQUESTED {ONION} NO_AUTH ${DIRECTORY}~dir abc",
+    )
+    feed(mapper, f"15 STREAM 2 CLOSED 0 {_DIR} REASON=DONE\n20 HS_DESC RECEIVED {ONION} NO_AUTH ${DIRECTORY}~dir abc")
+    assert outline(captured).startswith("tor.hs.connect.descriptor.fetch 10-20\n  tor.stream 10-15 ")
+
+
 def test_an_onion_service_that_is_not_published(mapper: TorMapper, captured: CapturedSpans) -> None:
     """Each directory that was asked is a phase of its own, with its reason; the connection fails as the stream does."""
     feed(
@@ -813,7 +1011,20 @@ _PURPOSES = st.sampled_from(
     ]
 )
 _STATES = st.sampled_from(
-    ["", *(f" HS_STATE={s}" for s in ("HSCR_JOINED", "HSCR_ESTABLISHED_WAITING", "HSCI_DONE", "HSSI_ESTABLISHED", "X"))]
+    [
+        "",
+        *(
+            f" HS_STATE={state}"
+            for state in (
+                "HSCR_ESTABLISHED_IDLE",
+                "HSCR_ESTABLISHED_WAITING",
+                "HSCR_JOINED",
+                "HSCI_DONE",
+                "HSSI_ESTABLISHED",
+                "X",
+            )
+        ),
+    ]
 )
 _TARGETS = st.sampled_from([f"{ONION}.onion:80", "a.example:1", _DIR, "[::1]:80", ":", ""])
 _LINES = st.one_of(
