@@ -187,6 +187,7 @@ class Analysis:
         if not self._slowest.wants(request.duration_ns):
             return
         own, *others = (node.record for node in below(request.node))
+        own = own._replace(parent_id="")  # what is above it is no part of this
         # Of too many: errors and the longest.
         telling = sorted(others, key=lambda span: (span.status is not Status.ERROR, -span.duration_ns))
         chosen = set(map(id, telling[: REPORT_SPANS_DRAWN - 1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clew.limits import REPORT_RELAY_VALUES, REPORT_RELAYS, REPORT_ROWS
+from clew.limits import REPORT_KEYS, REPORT_RELAY_VALUES, REPORT_RELAYS, REPORT_ROWS
 from clew.model import Status
 from clew.report.distribution import Distribution
 from clew.report.findings import GuardRow, RelayRow
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["GUARD_ROLE", "Relays"]
 
 GUARD_ROLE = "guard"
+_OTHER = "other"
 _LEAST_MEASURED = 3  # a relay with fewer hops than that may have had bad luck
 
 
@@ -64,7 +65,9 @@ class Relays:
         """
         known = self._roles.get(role)
         if known is None:
-            known = self._roles[role] = _Relay()
+            if len(self._roles) >= REPORT_KEYS:
+                role = _OTHER
+            known = self._roles.setdefault(role, _Relay())
         known.add(hop, role)
         if name := name_of(hop):
             is_first = hop.record.attributes.get("tor.hop.index") == 1

@@ -51,7 +51,8 @@ class Request(NamedTuple):
         """
         spans = {self.node, *self.streams}
         times = [event.time_ns for span in spans for event in span.record.events if event.name == FIRST_BYTE]
-        return min(times) - self.start_ns if times and self.is_whole else None
+        # A negative time is none: a clock was set, or two machines have different ones.
+        return min(times) - self.start_ns if times and self.is_whole and min(times) >= self.start_ns else None
 
     @property
     def reason(self) -> str:

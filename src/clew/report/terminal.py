@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from clew.model import Status
@@ -13,7 +14,7 @@ from clew.report.comparison import change_of, format_change
 from clew.report.figures import FIGURES, label_of, series_shown
 from clew.report.phases import PARTS
 from clew.report.strips import ASCII_STRIP, UNICODE_STRIP, counts_strip, curve_strip, scale_strip
-from clew.report.wording import describe_files, describe_level, describe_time, request_remarks
+from clew.report.wording import describe_files, describe_level, describe_percentiles, describe_time, request_remarks
 from clew.tor.privacy import Privacy
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class _Drawing:
         if self._before is not None:
             yield [(cut("".join(describe_files(self._report)), self._width, self._glyphs.ellipsis), Role.DIM)]
         yield [(cut(describe_level(self._report), self._width, self._glyphs.ellipsis), Role.DIM)]
+        if self._found.span_count:
+            yield from ([(row, Role.DIM)] for row in wrap(describe_percentiles(self._report), self._width))
         if self._strip and self._found.span_count:
             yield [("The strips are cumulative: from left to right, how many were done within that time.", Role.DIM)]
         yield []

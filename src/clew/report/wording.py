@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from clew.limits import REPORT_NAME_CHARS
+from clew.limits import REPORT_NAME_CHARS, REPORT_VALUES
 from clew.pretty import format_duration
 from clew.report.comparison import change_of
 from clew.report.figures import ALL, CIRCUIT_BUILD, FIRST_BYTE, LAST_BYTE, ONION_PHASES
@@ -20,6 +20,7 @@ __all__ = [
     "Headline",
     "describe_files",
     "describe_level",
+    "describe_percentiles",
     "describe_time",
     "headlines",
     "name_level",
@@ -42,7 +43,6 @@ class Headline(NamedTuple):
     value: str
     note: str
     change: float | None = None  # since before; a share
-    is_worse: bool = False
 
 
 def describe_time(found: Findings) -> str:
@@ -95,7 +95,7 @@ def headlines(report: Report) -> list[Headline]:
     if before is not None:
         old = before.requests
         notes.append(f"before: {old.failed:,} of {old.total:,}")
-    lines = [Headline("Requests", f"{counts.total:,}", " · ".join(notes))]
+    lines = [Headline("Requests", f"{counts.total:,}", " · ".join(notes))] if counts.total else []
     for title, figure, series in (
         ("Time to first byte", FIRST_BYTE, ALL),
         ("Time to last byte", LAST_BYTE, ALL),
@@ -128,13 +128,24 @@ def shorten(content: str) -> str:
     return content if len(content) <= REPORT_NAME_CHARS else content[: REPORT_NAME_CHARS - 1] + "…"
 
 
+def describe_percentiles(report: Report) -> str:
+    """What a percentile is, and of what."""
+    sentence = "A percentile is a duration that was measured: p90 is the shortest within which 90 % were done."
+    series = (each for found in _groups(report) for each in found.figures.values())
+    if all(summary.drawn == summary.number for each in series for summary in each.values()):
+        return sentence
+    return (
+        f"{sentence} Where there are more than {REPORT_VALUES:,} values, percentiles and curves are those of a sample, "
+        "drawn by lot; counts, means and extremes are those of all."
+    )
+
+
 def _headline(title: str, summary: Summary, before: Summary | None) -> Headline:
     note = f"median of {summary.number:,} · p90 {format_duration(summary.p90_ns)}"
     if before is None:
         return Headline(title, format_duration(summary.p50_ns), note)
-    share = change_of(summary, before).p50
     note = f"median; before {format_duration(before.p50_ns)}"
-    return Headline(title, format_duration(summary.p50_ns), note, share, is_worse=bool(share and share > 0))
+    return Headline(title, format_duration(summary.p50_ns), note, change_of(summary, before).p50)
 
 
 def _groups(report: Report) -> list[Findings]:

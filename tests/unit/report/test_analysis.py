@@ -193,6 +193,16 @@ def test_the_slowest(records: list[SpanRecord], findings: Findings) -> None:
         assert {span.trace_id for span in request.spans} == {request.spans[0].trace_id}
 
 
+def test_a_request_within_a_trace() -> None:
+    """What is above it is not shown, and not missed either."""
+    with capture_spans() as captured:
+        start = captured.tracer.start_span
+        with start("crawl"), start("GET"), start("tor.stream", SpanKind.CLIENT):
+            pass
+    (slow,) = analyse(captured.records).slowest
+    assert [(span.name, bool(span.parent_id)) for span in slow.spans] == [("GET", False), ("tor.stream", True)]
+
+
 def test_none_of_the_slowest(records: list[SpanRecord]) -> None:
     """Nobody has to have them."""
     found = analyse(records, slowest=0)

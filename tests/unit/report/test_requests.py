@@ -83,6 +83,11 @@ def test_several_streams() -> None:
     assert request.first_byte_ns == 30
 
 
+def test_a_byte_before_the_request() -> None:
+    """It is none: clocks were not alike."""
+    assert find(span("a", "", "GET", 50, 90), stream("s", "a", 55, 80, byte_ns=40))[0].first_byte_ns is None
+
+
 def test_the_program_tells_the_first_byte() -> None:
     """Where nobody saw it at the stream, the program may have put the event on its own span."""
     told = span("a", "", "GET", 10, 90, events=(Event("first_byte", 70),))

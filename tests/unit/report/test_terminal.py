@@ -91,6 +91,16 @@ def test_at_level_0() -> None:
     assert "snail" not in text
 
 
+def test_a_sample_is_called_one() -> None:
+    """Where not all values were kept, it says so."""
+    report = sample_report()
+    assert "drawn by lot" not in draw(report)
+    series = report.findings.figures["circuit_hop"]
+    sampled = {**series, "1": series["1"]._replace(drawn=10)}
+    findings = report.findings._replace(figures={**report.findings.figures, "circuit_hop": sampled})
+    assert "drawn by lot" in " ".join(draw(report._replace(findings=findings)).split())
+
+
 def test_nothing() -> None:
     """An empty file says so."""
     text = draw(Report(None, Analysis(3).findings(["a.jsonl"]), None))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clew._version import __version__
 from clew.report.page.markup import Markup, join, tag
 from clew.report.page.sections import SECTIONS, overview
-from clew.report.wording import describe_files, describe_level, describe_time, name_level, shorten
+from clew.report.wording import describe_files, describe_level, describe_percentiles, describe_time, name_level, shorten
 
 if TYPE_CHECKING:
     from clew.report.findings import Report
@@ -112,9 +112,9 @@ def _footer(report: Report) -> Markup:
         tag("p", *describe_files(report)),
         tag(
             "p",
-            "A percentile is a duration that was measured: p90 is the shortest within which 90 % were done. Times are "
-            "those at which tor's events arrived. A request is the program's span around a stream of its own, or the "
-            "stream, if no span claimed it.",
+            describe_percentiles(report),
+            " Times are those at which tor's events arrived. A request is the program's span around a stream of its "
+            "own, or the stream, if no span claimed it.",
         ),
         tag("p", f"Made by clew {__version__}. This page asks nobody for anything, and may be kept as it is."),
     )

@@ -31,7 +31,9 @@ def relay_section(report: Report) -> Markup:
     cards = [_guards(found.guards, suffix) for found, suffix in shown if found.guards]
     cards += [_roles(found.roles, suffix) for found, suffix in shown if found.roles]
     cards += [_relays(found.relays, suffix) for found, suffix in shown if found.relays]
-    hidden = "Guards and relays are not shown at this level; --privacy 1 shows them, as hashes."
+    hidden = (
+        "Guards and relays are not shown at this level; --privacy 1 shows them as hashes, where they were recorded."
+    )
     return section("relays", "Relays", cards, [hidden] if report.level is Privacy.ANONYMOUS else [])
 
 
