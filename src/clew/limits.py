@@ -133,6 +133,9 @@ CONTROL_TIMEOUT_SECONDS = 10.0
 CIRCUITS_OPEN = 4096
 # The same for streams: a busy crawler has some hundreds, and each waits at the most as long as its connection lives.
 STREAMS_OPEN = 16_384
+# Circuits that failed while a stream waited and are told of one by one; further ones are counted. tor does not say for
+# whom a circuit was, so where many streams wait each failure is told to all of them.
+CIRCUITS_FAILED_TOLD = 8
 # Phases of onion-service connections that are open at once. A service has some dozens of them.
 ONION_PHASES_OPEN = 4096
 # Onion services whose last connection is remembered, so that a stream that waited along with another gets a link.

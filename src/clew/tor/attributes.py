@@ -129,6 +129,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("tor.stream.remote_reason", _C.KEYWORD, "why, by the relay at the circuit's end: CONNECTREFUSED, ..."),
     Attribute("tor.stream.source", _C.KEYWORD, "on the event remap: CACHE or EXIT"),
     Attribute("tor.stream.retries", _C.MEASURE, "how often it was detached from a circuit"),
+    Attribute("tor.stream.circuits_failed", _C.MEASURE, "how many circuits failed that it may have waited for"),
     Attribute("tor.stream.partial", _C.MEASURE, "true: its beginning was not seen"),
     Attribute("tor.stream.bytes_read", _C.BYTES, "bytes received"),
     Attribute("tor.stream.bytes_written", _C.BYTES, "bytes sent"),

@@ -190,16 +190,12 @@ class TorMapper:
         if is_ended and not self._adopt(circuit, trigger):
             self._circuits.emit(circuit, None)
             if trigger is not Trigger.BUILT:
-                attributes: dict[str, object] = {
-                    "tor.circuit.id": circuit.id,
-                    "tor.circuit.failed_hop": circuit.failed_hop,
-                    "tor.circuit.reason": event.reason,
-                    "tor.circuit.remote_reason": event.remote_reason,
-                }
-                streams.circuit_failed(circuit, attributes, circuit.time_ns)
+                streams.circuit_failed(circuit, event)
         if trigger in _ENDS:
             onions.leave(circuit, trigger, event.reason)
             streams.let_go(circuit)
+            if trigger is not Trigger.LOST:
+                streams.circuit_closed(circuit, event)
 
     def circuit_reopens(self, circuit: Circuit) -> None:
         """See `CircuitObserver`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clew._hot import Span, TracerCore
     from clew.model import SpanContext
     from clew.tor.circuit_mapper import CircuitMapper
-    from clew.tor.circuit_spans import Circuit
+    from clew.tor.circuit_spans import AnyCircuitEvent, Circuit
     from clew.tor.events import StreamBandwidthEvent
     from clew.tor.privacy import PrivacyFilter
 
@@ -79,6 +79,9 @@ _SERVES = {
     "HS_SERVICE_HSDIR": (_Kind.DIRECTORY,),
     None: (_Kind.USER, _Kind.DIRECTORY),
 }
+
+
+_ON_A_CIRCUIT = frozenset({State.CONNECTING, State.RESOLVING, State.OPEN})
 
 
 class _Held(NamedTuple):
@@ -203,16 +206,22 @@ class StreamMapper:
         if self._held.pop(circuit.id, None) is not None:
             self._circuits.emit(circuit, None)
 
-    def circuit_failed(self, circuit: Circuit, attributes: dict[str, object], time_ns: int) -> None:
+    def circuit_failed(self, circuit: Circuit, event: AnyCircuitEvent) -> None:
         """Tell the streams that wait now that a circuit of a kind they can use could not be built."""
-        kept = self._filter.attributes(attributes)
-        for kind in _SERVES.get(circuit.purpose, ()):
+        kept = self._filter.attributes(
+            {"tor.circuit.id": circuit.id, "tor.circuit.failed_hop": circuit.failed_hop, **_reasons(event)}
+        )
+        for kind in _failed_for(circuit):
             for stream in self._waiting[kind].values():
-                span = self._spans.attach_span(stream)
+                self._spans.circuit_failed(stream, kept, circuit)
+
+    def circuit_closed(self, circuit: Circuit, event: AnyCircuitEvent) -> None:
+        """Tell the streams on a circuit that it is gone: tor's next events say that they are, and not why."""
+        for stream in self._streams.values():
+            if stream.circuit_id == circuit.id and stream.state in _ON_A_CIRCUIT:
+                span = self._spans.span(stream)
                 if span.is_recording:
-                    span.add_event("circuit_failed", kept, time_ns)
-                    if circuit.context is not None:
-                        span.add_link(circuit.context)
+                    span.add_event("circuit_closed", self._filter.attributes(_reasons(event)), circuit.time_ns)
 
     # --- the table's driver ------------------------------------------------------------------------------------------
 
@@ -301,15 +310,15 @@ class StreamMapper:
         """The stream takes a circuit: one that it waited for goes below the wait, one that was there is linked."""
         stream.circuit_id = event.circuit_id
         span = self._spans.span(stream)
-        attach = self._spans.attach_span(stream)
-        if stream.onion is not None and stream.number:
+        attach = None if stream.state is State.UNSEEN else self._spans.attach_span(stream)
+        if attach is not None and stream.onion is not None and stream.number:
             self._observer.onion_attached(stream, attach, event.time_ns)
         circuit = self._circuits.circuit(event.circuit_id)
         attributes: dict[str, object] = {"tor.circuit.id": event.circuit_id}
         if circuit is not None:
             held = self._held.get(circuit.id)
             was_waited_for = held is not None and 0 < stream.number <= held.newest
-            if was_waited_for:
+            if was_waited_for and attach is not None:
                 self._emit_below(circuit, attach)
             else:
                 self.let_go(circuit)
@@ -324,7 +333,8 @@ class StreamMapper:
         if span.is_recording:
             kept = self._filter.attributes(attributes)
             span.set_attributes(kept)
-            attach.set_attributes(kept)
+            if attach is not None:
+                attach.set_attributes(kept)
 
     def _emit_below(self, circuit: Circuit, attach: Span) -> None:
         del self._held[circuit.id]
@@ -334,3 +344,14 @@ class StreamMapper:
                 if other.conflux_id == circuit.conflux_id:
                     del self._held[other.id]
                     self._circuits.emit(other, attach)
+
+
+def _failed_for(circuit: Circuit) -> tuple[_Kind, ...]:
+    """Which streams may have waited for a circuit that failed: tor's own go to a directory directly."""
+    if circuit.purpose not in (None, "GENERAL"):
+        return _SERVES.get(circuit.purpose, ())
+    return (_Kind.DIRECTORY,) if "ONEHOP_TUNNEL" in circuit.build_flags else (_Kind.USER,)
+
+
+def _reasons(event: AnyCircuitEvent) -> dict[str, object]:
+    return {"tor.circuit.reason": event.reason, "tor.circuit.remote_reason": event.remote_reason}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from clew import limits
 from clew.model import SpanKind, Status
 from clew.tor.describing import error_type, extra_attributes
 from clew.tor.privacy import LEVEL_ATTRIBUTE
@@ -27,10 +28,11 @@ from clew.tor.streams import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from clew._hot import Span, TracerCore
     from clew.model import SpanContext
+    from clew.tor.circuit_spans import Circuit
     from clew.tor.events import StreamEvent
     from clew.tor.privacy import PrivacyFilter
 
@@ -48,6 +50,7 @@ class Stream:
 
     __slots__ = (
         "circuit_id",
+        "circuits_failed",
         "first_byte_ns",
         "host",
         "id",
@@ -94,6 +97,7 @@ class Stream:
         self.step: Span | None = None  # attach, connect, resolve or transfer, whichever is in progress
         self.step_ns = self.start_ns  # when it began
         self.retries = 0
+        self.circuits_failed = 0  # that it may have waited for
         self.read = self.written = 0
         self.first_byte_ns: int | None = None  # until the span is there
 
@@ -176,6 +180,17 @@ class StreamSpans:
         else:
             stream.span.add_event("first_byte", None, time_ns)
 
+    def circuit_failed(self, stream: Stream, attributes: Mapping[str, object], circuit: Circuit) -> None:
+        """A circuit that it may have waited for could not be built. The first ones are told of, the others counted."""
+        stream.circuits_failed += 1
+        if stream.circuits_failed > limits.CIRCUITS_FAILED_TOLD:
+            return
+        span = self.attach_span(stream)
+        if span.is_recording:
+            span.add_event("circuit_failed", attributes, circuit.time_ns)
+            if circuit.context is not None:
+                span.add_link(circuit.context)
+
     # --- the actions ------------------------------------------------------------------------------------------------
 
     def _open(self, _stream: Stream, _trigger: Trigger, _event: StreamEvent) -> None:
@@ -187,7 +202,8 @@ class StreamSpans:
         self.span(stream)
 
     def _attach(self, stream: Stream, trigger: Trigger, _: StreamEvent) -> None:
-        self.attach_span(stream)
+        if stream.state is not State.UNSEEN:  # what was not seen must not look as if it had taken no time
+            self.attach_span(stream)
         self._end_step(stream)
         self._begin_step(stream, RESOLVE_SPAN if trigger is Trigger.SENTRESOLVE else CONNECT_SPAN)
 
@@ -238,7 +254,7 @@ class StreamSpans:
         if span.is_recording:
             span.set_attributes({"error.type": error_type(event.reason), "clew.unfinished": True})
             if stream.state is not State.FAILED:
-                span.set_status(status_of(State.WAITING, event.reason), error_type(event.reason))
+                span.set_status(status_of(State.WAITING, event.reason), self._explain(event.reason))
         self._finish(stream, span)
 
     def _note(self, stream: Stream, trigger: Trigger, event: StreamEvent) -> None:
@@ -291,11 +307,14 @@ class StreamSpans:
                 "tor.stream.bytes_read": stream.read,
                 "tor.stream.bytes_written": stream.written,
                 "tor.stream.retries": stream.retries or None,
+                "tor.stream.circuits_failed": stream.circuits_failed or None,
             }
             span.set_attributes(self._filter.attributes(attributes))
         span.end(stream.time_ns)
 
     def _explain(self, cause: str | None) -> str:
+        if cause == "CONNECTION_LOST":  # it would be taken for the stream's own
+            return "connection_lost: the one to tor's control port, so how this went on was not seen"
         return (self._filter.keyword(cause) or "no reason given").lower()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from clew import limits
 from clew.model import SpanKind, Status
 from clew.tor.machines import Machine, SpanDescription, Transition
 
@@ -102,7 +103,8 @@ _LATE = "we came in the middle"
 TABLE: dict[tuple[State, Trigger], Transition[State, Action]] = {
     # --- nothing is known of the stream --------------------------------------------------------------------------
     **{(_S.UNSEEN, begin): Transition(_S.WAITING, (_A.OPEN,)) for begin in _BEGINS},
-    **{(_S.UNSEEN, sent): Transition(state, (_A.OPEN_LATE, _A.ATTACH), _LATE) for sent, state in _SENT.items()},
+    **{(_S.UNSEEN, sent): Transition(state, (_A.OPEN_LATE, _A.ATTACH), _LATE + ": there is no attach span")
+        for sent, state in _SENT.items()},
     (_S.UNSEEN, _T.SUCCEEDED): Transition(_S.OPEN, (_A.OPEN_LATE, _A.CONNECT), _LATE),
     (_S.UNSEEN, _T.DETACHED): Transition(_S.WAITING, (_A.OPEN_LATE, _A.NOTE), _LATE),
     (_S.UNSEEN, _T.FAILED): Transition(_S.FAILED, (_A.OPEN_LATE, _A.FAIL), _LATE),
@@ -221,8 +223,11 @@ A stream and its circuit:
   (`tor.circuit.build`); it may have been begun before the stream came. So do both legs of a conflux set.
 - A circuit that was there already is linked from the stream's span, which has `tor.circuit.age_ms` (since it was
   built) and `tor.circuit.reused` (whether another stream had used it before).
-- A circuit that failed while the stream waited is an event `circuit_failed` on the attach span, with a link: tor does
-  not say for which stream it was.
+- A circuit that failed while the stream waited, of a kind that the stream can use, is an event `circuit_failed` on the
+  attach span, with a link: tor does not say for which stream it was. The first {limits.CIRCUITS_FAILED_TOLD} are
+  told of, all are counted in `tor.stream.circuits_failed`.
+- A stream whose circuit is closed under it ends with DESTROY, which tells little: why the circuit was closed is in an
+  event `circuit_closed` on the stream's span.
 - `first_byte` is an event on the stream's span where clew saw, in the program, the destination's first byte arrive.
 - Bytes are counted from STREAM_BW; those of the SOCKS handshake with the program are among them.
 """,

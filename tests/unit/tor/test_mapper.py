@@ -241,6 +241,54 @@ def test_a_circuit_that_failed_while_a_stream_waited(mapper: TorMapper, captured
     assert event.attributes["tor.circuit.reason"] == "TIMEOUT"
 
 
+def test_only_circuits_that_a_stream_can_use_fail_for_it(
+    mapper: TorMapper, captured: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's stream does not hear of tor's own circuits to directories, nor these of others; many are counted."""
+    monkeypatch.setattr(limits, "CIRCUITS_FAILED_TOLD", 2)
+    feed(mapper, "0 STREAM 1 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:5001 PURPOSE=USER")
+    feed(mapper, f"0 STREAM 2 NEW 0 {_DIR} PURPOSE=DIR_FETCH")
+    for number in range(10, 16):
+        flags = " BUILD_FLAGS=ONEHOP_TUNNEL" if number == 15 else ""
+        feed(mapper, f"5 CIRC {number} LAUNCHED{flags} PURPOSE=GENERAL")
+        feed(mapper, f"{number} CIRC {number} FAILED {GUARD}{flags} PURPOSE=GENERAL REASON=TIMEOUT")
+    mapper.close("DETACHED", T0 + 20 * MS)
+    told = {
+        str(record.attributes.get("tor.stream.id")): record.attributes["tor.stream.circuits_failed"]
+        for record in captured.records
+        if record.name == "tor.stream"
+    }
+    assert told == {"1": 5, "2": 1}
+    events = [
+        [(event.name, event.attributes["tor.circuit.id"]) for event in record.events]
+        for record in captured.records
+        if record.name == "tor.stream.attach"
+    ]
+    assert events == [[("circuit_failed", "10"), ("circuit_failed", "11")], [("circuit_failed", "15")]]
+
+
+def test_a_circuit_that_is_closed_under_its_stream(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """The stream's own end says DESTROY; why the circuit was closed is told on it."""
+    feed(mapper, READY)
+    feed(
+        mapper,
+        f"""
+        100 STREAM 1 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:5001 PURPOSE=USER
+        101 STREAM 1 SENTCONNECT 7 a.example:1
+        102 STREAM 1 SUCCEEDED 7 a.example:1
+        102 STREAM 2 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:5002 PURPOSE=USER
+        110 CIRC 7 CLOSED {THREE} PURPOSE=GENERAL REASON=DESTROYED REMOTE_REASON=CHANNEL_CLOSED
+        110 STREAM 1 CLOSED 7 a.example:1 REASON=DESTROY
+        """,
+    )
+    (event,) = one(captured, "tor.stream").events
+    assert (event.name, event.time_ns) == ("circuit_closed", T0 + 110 * MS)
+    assert dict(event.attributes) == {
+        "tor.circuit.reason": "DESTROYED",
+        "tor.circuit.remote_reason": "CHANNEL_CLOSED",
+    }
+
+
 def test_both_legs_of_a_conflux_set(mapper: TorMapper, captured: CapturedSpans) -> None:
     """A stream names one leg; what it waited for is the set."""
     feed(
@@ -948,6 +996,22 @@ def test_seen_from_the_middle(mapper: TorMapper, captured: CapturedSpans) -> Non
     assert outline(captured) == "tor.stream 5-9\n  tor.stream.transfer 5-9\n"
     assert one(captured, "tor.stream").attributes["tor.stream.partial"] is True
     assert mapper.counts.streams.partial == 1
+
+
+def test_a_wait_that_was_not_seen(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """It has no span, which would look as if it had taken no time."""
+    feed(mapper, "5 STREAM 1 SENTCONNECT 7 a:1\n9 STREAM 1 CLOSED 7 a:1 REASON=TIMEOUT")
+    assert outline(captured) == tree("""
+        tor.stream 5-9 ERROR timeout
+          tor.stream.connect 5-9 ERROR timeout
+        """)
+
+
+def test_the_connection_that_was_lost_is_named(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """A stream is a connection too: which one was lost must be clear."""
+    feed(mapper, "0 STREAM 1 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:1 PURPOSE=USER")
+    mapper.close("CONNECTION_LOST", T0 + 9 * MS)
+    assert {"control port" in str(record.status_description) for record in captured.records} == {True}
 
 
 def test_words_of_other_versions(mapper: TorMapper, captured: CapturedSpans) -> None:
