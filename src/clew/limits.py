@@ -129,6 +129,8 @@ CONTROL_EVENTS_QUEUED = 32_768
 CONTROL_EVENTS_QUEUED_BYTES = 64 * MIB
 # Until tor has to accept a connection or answer a command. Its main loop is busy for a second or two at the most.
 CONTROL_TIMEOUT_SECONDS = 10.0
+# A tor that is silent for so long is asked whether it is there. One that hangs is noticed within these two times.
+CONTROL_HEARTBEAT_SECONDS = 30.0
 # Circuits kept open by the mapper at once; a busy relay-less client has some dozens. The oldest is ended and counted.
 CIRCUITS_OPEN = 4096
 # The same for streams: a busy crawler has some hundreds, and each waits at the most as long as its connection lives.
@@ -149,6 +151,8 @@ SOCKS_CONNECTIONS_WAITING = 4096
 # From the connection to the SOCKS request on it. A program that is busy may take longer: then its socket must still be
 # open, or else another program could have got the same address in between.
 SOCKS_REQUEST_NS = 5_000_000_000
+# Connections whose first byte is waited for at once: 200 KB. Of further ones it is not told when that came.
+FIRST_BYTES_WATCHED = 4096
 
 # --- the report -----------------------------------------------------------------------------------------------------
 
@@ -178,6 +182,15 @@ REPORT_SPANS_DRAWN = 300
 REPORT_SLOWEST = 100
 # Characters of a name that are shown; a hostile one may have millions.
 REPORT_NAME_CHARS = 200
+
+# --- statistics of files ----------------------------------------------------------------------------------------------
+
+# Names of spans that are counted by themselves; the rest is counted together. Names with ids in them have no end.
+STATS_NAMES = 1000
+# Durations kept of each; of more, a sample: 80 KB each, 80 MB of all, and a p99 that is off by 0.1 % of the ranks.
+STATS_VALUES = 10_000
+# Different traces are counted exactly up to this number, then estimated, wrong by 0.4 % on average: 10 MB.
+STATS_TRACES = 65_536
 
 # --- privacy --------------------------------------------------------------------------------------------------------
 

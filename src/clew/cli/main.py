@@ -38,6 +38,7 @@ COMMANDS = {
     "demo": Command("clew.cli.demo", "show what clew does, a real Tor circuit included"),
     "lab": Command("clew.cli.lab", "run a private Tor network on this machine"),
     "run": Command("clew.cli.run", "run a Python program with a tracer"),
+    "stats": Command("clew.cli.stats", "count the spans in a file, and how long they took"),
     "tor": Command("clew.cli.tor", "trace a running tor, record and replay it, report on it"),
     "view": Command("clew.cli.view", "draw the traces in a file"),
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING
 
+from clew.cli.option_values import point_in_time, positive
 from clew.cli.terminal import add_terminal_options, make_console
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ examples:
 exit status: 0 if a trace was shown, 1 if none was, or on an error, 2 for a wrong option.
 """
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `clew view`."""
@@ -49,16 +47,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--errors", action="store_true", help="spans that failed (not: were cancelled)")
     parser.add_argument("--name", default="", help="spans whose name contains this, or matches it if it has * ? or [")
     parser.add_argument(
-        "--since", type=_since, default=0, metavar="WHEN", help="spans that ended within 90s, 10m, 2h or 1d, or since "
-        "a time such as 2026-01-31T03:00"
+        "--since", type=point_in_time, default=0, metavar="WHEN",
+        help="spans that ended within 90s, 10m, 2h or 1d, or since a time such as 2026-01-31T03:00",
     )  # fmt: skip
     number = parser.add_mutually_exclusive_group()
-    number.add_argument("--slowest", type=_positive, metavar="N", help="the N traces with the longest spans")
+    number.add_argument("--slowest", type=positive, metavar="N", help="the N traces with the longest spans")
     number.add_argument(
-        "--limit", type=_positive, default=_TRACES, metavar="N", help=f"show at most N traces (default: {_TRACES})"
+        "--limit", type=positive, default=_TRACES, metavar="N", help=f"show at most N traces (default: {_TRACES})"
     )
     parser.add_argument(
-        "--spans", type=_positive, default=_SPANS, metavar="N",
+        "--spans", type=positive, default=_SPANS, metavar="N",
         help=f"draw at most N spans of a trace: roots, errors and the longest (default: {_SPANS})",
     )  # fmt: skip
     parser.add_argument("-d", "--details", action="store_true", help="draw all attributes, events and links")
@@ -107,25 +105,3 @@ def _trace_id(text: str) -> tuple[str, ...]:
     if not text or len(text) > 32 or any(char not in "0123456789abcdef" for char in text):
         raise argparse.ArgumentTypeError("a trace id is up to 32 hex digits")
     return (text, f"{int(text):032x}") if text.isdecimal() and int(text) else (text,)
-
-
-def _since(text: str) -> int:
-    """A point in time, in nanoseconds since 1970, from a duration until now or a date and time (local, if it does not
-    say)."""
-    number = text.rstrip("msdh")
-    unit = text[len(number) :]
-    try:
-        if unit in _UNITS:
-            return max(int((datetime.now().astimezone().timestamp() - float(number) * _UNITS[unit]) * 1e9), 0)
-        return max(int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9), 0)
-    except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(
-            "it is neither a duration (90s, 10m, 2h, 1d) nor a time (2026-01-31T03:00)"
-        ) from None
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if not 0 < number <= 1_000_000:
-        raise argparse.ArgumentTypeError("it must be a whole number from 1 on")
-    return number

@@ -13,10 +13,12 @@ from clew.limits import TRACES_COUNTED
 from clew.render import Totals
 
 if TYPE_CHECKING:
-    from clew.cli.view_output import Output
-    from clew.formats import Query
+    from collections.abc import Callable
 
-__all__ = ["gather", "print_gathered", "show"]
+    from clew.cli.view_output import Output
+    from clew.formats import Glance, Query
+
+__all__ = ["gather", "look_through", "open_all", "print_gathered", "show"]
 
 
 def show(paths: list[str], query: Query, max_spans: int, output: Output) -> int:
@@ -30,9 +32,9 @@ def show(paths: list[str], query: Query, max_spans: int, output: Output) -> int:
     """
     chooser = Chooser(query)
     with ExitStack() as stack:
-        files = _open_all(paths, stack)
+        files = open_all(paths, stack)
         reports = {file.name: DamageReport(file.name) for file in files}
-        readable = _choose(files, chooser, reports)
+        readable = look_through(files, chooser.add, reports)
         gatherer = Gatherer(chooser.trace_ids, max_spans)
         gather(readable, gatherer, reports)
     print_gathered(gatherer, query, output)
@@ -70,7 +72,7 @@ def print_gathered(gatherer: Gatherer, query: Query, output: Output) -> None:
         output.print_trace(trace.records, Totals(trace.span_count, trace.error_count, trace.cancelled_count))
 
 
-def _open_all(paths: list[str], stack: ExitStack) -> list[TraceFile]:
+def open_all(paths: list[str], stack: ExitStack) -> list[TraceFile]:
     """Open what can be opened, and tell of the rest."""
     files = []
     for path in paths:
@@ -82,14 +84,16 @@ def _open_all(paths: list[str], stack: ExitStack) -> list[TraceFile]:
     return files
 
 
-def _choose(files: list[TraceFile], chooser: Chooser, reports: dict[str, DamageReport]) -> list[TraceFile]:
+def look_through(
+    files: list[TraceFile], look: Callable[[list[Glance]], object], reports: dict[str, DamageReport]
+) -> list[TraceFile]:
     """Make the first pass. Returns: the files whose format is known."""
     readable = []
     with byte_progress("looking for traces", sum(file.size_bytes for file in files)) as on_bytes:
         for file in files:
             try:
                 for glances in glances_of(file.items(on_bytes=on_bytes), reports[file.name].add):
-                    chooser.add(glances)
+                    look(glances)
             except FormatError as error:
                 say(str(error))
             except OSError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clew.render.bars import Glyphs
     from clew.tree import Node, Trace
 
-__all__ = ["Legend", "Totals", "Waterfall"]
+__all__ = ["Legend", "Totals", "Waterfall", "format_time"]
 
 _LEAST_COLUMNS = 60
 _LEAST_NAME_COLUMNS = 20
@@ -127,7 +127,7 @@ class Waterfall:
         if self._totals.cancelled:
             line.append((f"{dot}{glyphs.cancelled} {self._totals.cancelled:,} cancelled", Role.CANCELLED))
         yield line
-        start = _format_time(self._timing.start_ns, self._timezone)
+        start = format_time(self._timing.start_ns, self._timezone)
         trace_id = cut(self._trace.trace_id, width - cell_len(start) - 9, glyphs.ellipsis)
         yield [(f"{start}{dot}trace {trace_id}", Role.DIM)]
         if self._is_continued:
@@ -195,7 +195,7 @@ def _name_columns(node: Node, *, with_attributes: bool) -> int:
     return columns
 
 
-def _format_time(time_ns: int, timezone: tzinfo | None) -> str:
+def format_time(time_ns: int, timezone: tzinfo | None) -> str:
     """Date and time to the millisecond, with the offset of the zone."""
     if not time_ns:
         return "at an unknown time"

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from array import array
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clew.limits import REPORT_CURVE_POINTS, REPORT_VALUES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Distribution", "Lottery", "Point", "Summary"]
 
@@ -73,6 +76,20 @@ class Lottery:
         place = self._lots.randrange(self.count)
         return place if place < self._places else None
 
+    def draw_all(self, number: int) -> Iterator[tuple[int, int]]:
+        """The same for many at once: which of the next ones, from 0, are kept, and the place of each."""
+        first, self.count = self.count, self.count + number
+        new = max(min(number, self._places - first), 0)
+        yield from enumerate(range(first, first + new))
+        if new == number:
+            return
+        self._lots = self._lots or Random(0)  # noqa: S311  # as above
+        random, places = self._lots.random, self._places
+        for at in range(new, number):
+            place = int(random() * (first + at + 1))
+            if place < places:
+                yield at, place
+
 
 class Distribution:
     """Durations that are added one by one.
@@ -98,6 +115,11 @@ class Distribution:
         """How many there were."""
         return self._lottery.count
 
+    @property
+    def total_ns(self) -> int:
+        """All of them one after the other."""
+        return self._total_ns
+
     def add(self, duration_ns: int) -> None:
         """Count a duration; a negative one is left out."""
         if not 0 <= duration_ns < _LONGEST_NS:
@@ -110,6 +132,20 @@ class Distribution:
             self._values.append(duration_ns)
         elif place is not None:
             self._values[place] = duration_ns
+
+    def add_all(self, durations_ns: Iterable[int]) -> None:
+        """Count many: the same as one after the other, but sooner."""
+        counted = [duration_ns for duration_ns in durations_ns if 0 <= duration_ns < _LONGEST_NS]
+        if not counted:
+            return
+        self._total_ns += sum(counted)
+        self._min_ns = min(self._min_ns, *counted)
+        self._max_ns = max(self._max_ns, *counted)
+        for at, place in self._lottery.draw_all(len(counted)):
+            if place == len(self._values):
+                self._values.append(counted[at])
+            else:
+                self._values[place] = counted[at]
 
     def summary(self) -> Summary | None:
         """What is said of them; None of none."""

@@ -78,3 +78,27 @@ def test_a_sample_of_too_many() -> None:
     assert summary.p50_ns == pytest.approx(50_000, rel=0.05)
     assert summary.p90_ns == pytest.approx(90_000, rel=0.03)
     assert summary == summary_of(values, max_values=5000)
+
+
+@given(st.lists(st.lists(st.integers(-2, 1 << 63), max_size=30), max_size=5))
+def test_many_at_once(groups: list[list[int]]) -> None:
+    """What is counted many at once is what is counted one by one, as long as all of it is kept."""
+    one, many = Distribution(), Distribution()
+    for group in groups:
+        many.add_all(group)
+        for value in group:
+            one.add(value)
+    assert many.summary() == one.summary()
+    assert many.total_ns == one.total_ns
+
+
+def test_many_at_once_beyond_what_is_kept() -> None:
+    """Of more than can be kept there is a sample, in which each has the same chance; the extremes are those of all."""
+    distribution = Distribution(1000)
+    for first in range(0, 100_000, 700):
+        distribution.add_all(range(first, min(first + 700, 100_000)))
+    summary = distribution.summary()
+    assert summary is not None
+    assert (summary.number, summary.drawn, summary.min_ns, summary.max_ns) == (100_000, 1000, 0, 99_999)
+    assert 45_000 < summary.p50_ns < 55_000
+    assert 87_000 < summary.p90_ns < 93_000
