@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from clew.errors import ControlConnectionError
-from clew.limits import CONTROL_TIMEOUT_SECONDS
+from clew.limits import CONTROL_HEARTBEAT_SECONDS, CONTROL_TIMEOUT_SECONDS
 from clew.tor.control import ControlClient
 
 if TYPE_CHECKING:
@@ -34,11 +34,21 @@ def connect(
     Raises: as `ControlClient.connect`.
     Thread: any; blocks.
     """
+
+    def open_one(address: str) -> ControlClient:
+        return ControlClient.connect(
+            address,
+            password=password,
+            cookie_path=cookie_path,
+            timeout=timeout,
+            heartbeat=CONTROL_HEARTBEAT_SECONDS,
+        )
+
     if address is not None:
-        return ControlClient.connect(address, password=password, cookie_path=cookie_path, timeout=timeout)
+        return open_one(address)
     for usual in _ADDRESSES:
         try:
-            return ControlClient.connect(usual, password=password, cookie_path=cookie_path, timeout=timeout)
+            return open_one(usual)
         except ControlConnectionError:
             if usual.startswith("/") and _exists(usual):
                 raise  # there is one, and it has to be said why we cannot talk to it

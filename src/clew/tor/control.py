@@ -3,7 +3,7 @@
 Three threads, so that a time is never late. The first receives and notes the time; it runs in the native core and does
 not wait for the interpreter, however busy that is. The second splits bytes into replies and hands them on, to the
 command that waits or to the queue of events. The third (dispatch.py) parses the events and calls the listeners, in the
-order in which tor sent them.
+order in which tor sent them. A fourth, where it is wanted, asks a silent tor now and then whether it is there.
 
 Source: control-spec; each command names its section.
 """
@@ -67,16 +67,20 @@ class ControlClient:
         self._lock = threading.Lock()  # guards sending, the order of what waits, and these two:
         self._closing = False
         self._lost: TorError | None = None  # why
+        self._given_up: TorError | None = None  # why we ended it
         self._waiting: deque[_Waiting] = deque()  # tor answers in order (control-spec 1)
         self._first_bytes = b""  # of what listens there
+        self._heard = 0  # pieces of bytes, so far
+        self._over = threading.Event()
         self._events = EventDispatcher()
         self._received = Receiver(connection.fileno(), CONTROL_RECEIVED_BYTES)
-        self._threads = [
-            threading.Thread(target=self._received.run, name="clew-tor-receive", daemon=True),
-            threading.Thread(target=self._read, name="clew-tor-read", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._received.run, "clew-tor-receive")
+        self._start(self._read, "clew-tor-read")
+
+    def _start(self, run: Callable[[], None], name: str) -> None:
+        self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+        self._threads[-1].start()
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
@@ -88,6 +92,7 @@ class ControlClient:
         password: str | Callable[[], str] | None = None,
         cookie_path: str | None = None,
         timeout: float = CONTROL_TIMEOUT_SECONDS,
+        heartbeat: float | None = None,
     ) -> Self:
         """Connect to a tor and be let in.
 
@@ -96,19 +101,26 @@ class ControlClient:
             password: tor's control password, or a function that asks for it; called only if a password is needed.
             cookie_path: tor's cookie, if it is not where tor says (in a container, say).
             timeout: seconds to wait for the connection, and for the reply to each command from then on.
+            heartbeat: seconds without a word from tor after which it is asked whether it is there; without a reply the
+                connection is lost. None: a tor that hangs, or a connection that is dead without having ended (through
+                a tunnel, say), is noticed at the next command only.
 
         Raises:
-            ConfigurationError: the address is none.
+            ConfigurationError: the address is none, or the heartbeat has no pause.
             ControlConnectionError: nobody listens there, or not in time.
             ControlProtocolError: what listens there is not tor's control port.
             ControlAuthenticationError: tor does not let us in.
 
         Thread: any; blocks.
         """
+        if heartbeat is not None and heartbeat <= 0:
+            raise ConfigurationError(f"a heartbeat is a number of seconds above 0, not {heartbeat:g}")
         where = ControlAddress.parse(address)
         client = cls(where.open(timeout), where, timeout)
         try:
             client._introduce(password, cookie_path)
+            if heartbeat is not None:
+                client._start(lambda: client._watch(heartbeat), "clew-tor-heartbeat")
         except BaseException:
             client.close()
             raise
@@ -369,6 +381,7 @@ class ControlClient:
         try:
             while (piece := self._received.take()) is not None:
                 data, time_ns = piece
+                self._heard += 1
                 if not self._first_bytes:
                     self._first_bytes = data[:64]
                 parser.feed(data)
@@ -402,14 +415,33 @@ class ControlClient:
 
     def _end(self, lost: TorError) -> None:
         with self._lock:
-            self._lost = lost
+            self._lost = lost = self._given_up or lost
             reason = None if self._closing else lost
             waiting = list(self._waiting)
             self._waiting.clear()
         self._shutdown()  # so that the other side learns of it too
         for command in waiting:
             command.done.set()
+        self._over.set()
         self._events.end(reason)
+
+    def _watch(self, heartbeat: float) -> None:
+        """The thread of the heartbeat."""
+        heard = 0
+        while not self._over.wait(heartbeat):
+            if heard == self._heard:
+                try:
+                    self._send(Command.GETINFO, "version")
+                except ControlReplyError:
+                    pass  # a reply is a reply
+                except TorError:
+                    self._given_up = ControlConnectionError(
+                        f"tor at {self._address} has not answered for {self._timeout:g} s: it hangs, or the connection "
+                        "to it is dead"
+                    )
+                    self._shutdown()  # the reader notices
+                    return
+            heard = self._heard
 
     def _shutdown(self) -> None:
         with contextlib.suppress(OSError):  # it is gone already

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING
 
 import pytest
@@ -592,6 +593,46 @@ def test_opened_and_closed_many_times(peer: Peer) -> None:
         assert peer._thread is not None
         peer._thread.join()
     assert len(list(Path("/proc/self/fd").iterdir())) <= files + 1
+
+
+def test_a_silent_tor_is_asked_whether_it_is_there(peer: Peer) -> None:
+    """As often as it is silent for the time of the heartbeat; while it answers, the connection stays."""
+    answered = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.let_in()
+        for _ in range(3):
+            assert peer.answer(b"250-version=0.4.9.11\r\n", OK) == "GETINFO version"
+        assert peer.answer(b"552 no\r\n") == "GETINFO version"  # an answer, too
+        answered.set()
+
+    with ControlClient.connect(peer.serve(handle), timeout=20, heartbeat=0.001) as client:
+        assert answered.wait(20)
+        assert client.is_connected
+
+
+def test_a_tor_that_does_not_answer_is_given_up(peer: Peer) -> None:
+    """The connection is lost then, with that reason, though nobody closed it."""
+
+    def handle(peer: Peer) -> None:
+        peer.let_in()
+        peer.answer()
+
+    lost: Queue[TorError] = Queue()
+    with ControlClient.connect(peer.serve(handle), timeout=0.2, heartbeat=0.001) as client:
+        client.on_disconnect(lost.put)
+        assert str(lost.get(timeout=20)) == (
+            f"tor at {peer.address} has not answered for 0.2 s: it hangs, or the connection to it is dead"
+        )
+        assert not client.is_connected
+        with pytest.raises(ControlConnectionError, match="has not answered"):
+            client.signal("NEWNYM")
+
+
+def test_a_heartbeat_without_a_pause(peer: Peer) -> None:
+    """It is refused before anything is connected."""
+    with pytest.raises(ConfigurationError, match="heartbeat"):
+        ControlClient.connect(peer.address, heartbeat=0)
 
 
 def test_fork(peer: Peer) -> None:
