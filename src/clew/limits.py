@@ -191,6 +191,8 @@ STATS_NAMES = 1000
 STATS_VALUES = 10_000
 # Different traces are counted exactly up to this number, then estimated, wrong by 0.4 % on average: 10 MB.
 STATS_TRACES = 65_536
+# Spans kept of each of the slowest traces, to find its root: roots, errors and the longest are preferred.
+STATS_TRACE_SPANS = 50
 
 # --- privacy --------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from clew.cli.terminal import make_console
 from clew.cli.view_files import gather, look_through, open_all
 from clew.cli.view_output import DamageReport, count, say
 from clew.formats import Gatherer, Query
-from clew.limits import REPORT_SPANS_DRAWN
+from clew.limits import STATS_TRACE_SPANS
 from clew.stats import Statistics, Tally, slow_trace
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def show(options: Options) -> int:
         files = open_all(options.files, stack)
         reports = {file.name: DamageReport(file.name) for file in files}
         readable = look_through(files, tally.add, reports)
-        gatherer = Gatherer(tally.slowest_trace_ids, REPORT_SPANS_DRAWN)
+        gatherer = Gatherer(tally.slowest_trace_ids, STATS_TRACE_SPANS)
         gather(readable, gatherer, reports)
     slowest = [slow_trace(trace_id, trace) for trace_id, trace in gatherer.traces.items() if trace.span_count]
     slowest.sort(key=lambda trace: -trace.duration_ns)

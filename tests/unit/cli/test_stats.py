@@ -210,3 +210,10 @@ def test_every_order_can_be_asked_for() -> None:
     configure(parser)
     (action,) = (action for action in parser._actions if "--sort" in action.option_strings)
     assert tuple(action.choices or ()) == tuple(SORTS)
+
+
+def test_nothing_of_tor_is_loaded() -> None:
+    """It starts quickly: what knows tor is not loaded for it."""
+    code = "import sys; from clew.cli.main import main; main(['stats', sys.argv[1]]); print('clew.tor' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code, OTLP], capture_output=True, text=True, check=True)
+    assert run.stdout.endswith("\nFalse\n")
