@@ -153,6 +153,8 @@ SOCKS_CONNECTIONS_WAITING = 4096
 SOCKS_REQUEST_NS = 5_000_000_000
 # Connections whose first byte is waited for at once: 200 KB. Of further ones it is not told when that came.
 FIRST_BYTES_WATCHED = 4096
+# Connections whose first byte is waited for at once: 200 KB. Of further ones it is not told when that came.
+FIRST_BYTES_WATCHED = 4096
 
 # --- the report -----------------------------------------------------------------------------------------------------
 

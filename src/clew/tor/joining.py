@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from clew._hot import current_span
+from clew.tor.arrivals import Arrivals
 from clew.tor.client_ports import NO_PORTS
 from clew.tor.connections import Connections
 from clew.tor.events import StreamEvent
@@ -36,6 +37,7 @@ class StreamJoiner:
     def __init__(self) -> None:
         self.port_numbers: frozenset[int] = frozenset()
         self.joined = self.unclaimed = self.errors = 0
+        self.arrivals = Arrivals()
         self._connections = Connections()
         self._newest = 0.0  # when the program last connected, on the monotonic clock
         self._changed = threading.Condition()  # guards and announces:
@@ -72,15 +74,20 @@ class StreamJoiner:
         """The span that a stream belongs to, at its first event. Never raises."""
         try:
             connection = self._connections.take(event)
+            if connection is None or connection.span is None:
+                self.unclaimed += event.source_addr is not None
+                return None
+            self.joined += 1
+            with self._changed:
+                self._open[event.stream_id] = connection
         except Exception:  # noqa: BLE001 - the stream is traced all the same, on its own
             self.count_error()
             return None
-        if connection is None or connection.span is None:
-            self.unclaimed += event.source_addr is not None
-            return None
-        self.joined += 1
-        with self._changed:
-            self._open[event.stream_id] = connection
+        try:
+            if connection.span.context.is_sampled:
+                self.arrivals.begin(event, connection)
+        except Exception:  # noqa: BLE001 - the stream is joined all the same
+            self.count_error()
         return connection.span
 
     def handled(self, event: Event) -> None:

@@ -20,7 +20,7 @@ from clew.errors import ControlReplyError, TorError
 from clew.tor.client_ports import ClientPorts, normal_host
 from clew.tor.control import ControlClient
 from clew.tor.destinations import Destinations
-from clew.tor.events import UnknownEvent
+from clew.tor.events import StreamEvent, UnknownEvent
 from clew.tor.header_hooks import HEADERS
 from clew.tor.joining import StreamJoiner
 from clew.tor.mapper import EVENTS, TorMapper
@@ -153,7 +153,8 @@ class RequestTracing:
         if self._connect is not None:
             cast("ControlClient", self._source).close()
         if not is_child:
-            self._mapper.close("DETACHED")
+            self._end_all("DETACHED")
+            self._joiner.arrivals.close()
             self._is_connected = False
 
     def __enter__(self) -> Self:
@@ -205,6 +206,10 @@ class RequestTracing:
             return
         with self._lock:
             if not self._closing.is_set():
+                if isinstance(event, StreamEvent) and event.status == "CLOSED":
+                    arrival = self._joiner.arrivals.end(event.stream_id)
+                    if arrival is not None:
+                        self._mapper.first_byte(*arrival)
                 self._mapper.handle(event)
         self._joiner.handled(event)
 
@@ -214,11 +219,16 @@ class RequestTracing:
             if self._closing.is_set():
                 return
             self._is_connected = False
-            self._mapper.close("CONNECTION_LOST")
+            self._end_all("CONNECTION_LOST")
             self._joiner.forget()
         if self._connect is not None:
             cast("ControlClient", self._source).close()
             threading.Thread(target=self._reconnect, args=[self._connect], name="clew-tor-connect", daemon=True).start()
+
+    def _end_all(self, reason: str) -> None:
+        for arrival in self._joiner.arrivals.end_all():
+            self._mapper.first_byte(*arrival)
+        self._mapper.close(reason)
 
     def _reconnect(self, connect: Callable[[], ControlClient]) -> None:
         for seconds in chain(_RETRY_SECONDS, repeat(_RETRY_SECONDS[-1])):

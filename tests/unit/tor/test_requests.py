@@ -10,10 +10,12 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+import socks  # type: ignore[import-untyped]
 
 from clew import NeverSample, carry, use_span
 from clew.errors import ConfigurationError, ControlConnectionError
@@ -28,7 +30,7 @@ from tests.recording_server import RecordingServer
 from tests.socks_clients import ASYNC, CLIENTS, with_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from clew import SpanRecord
 
@@ -232,6 +234,84 @@ def test_a_port_that_the_program_knows_better(tor: FakeTor) -> None:
         assert everybody_has_their_own(captured, 1)
         with pytest.raises(ConfigurationError, match="no address of tor's SOCKS port"):
             trace_requests(captured.tracer, tor.source, socks="tor.example:9050")
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+
+
+def first_bytes(captured: CapturedSpans) -> list[int]:
+    return [event.time_ns for stream in streams(captured) for event in stream.events if event.name == "first_byte"]
+
+
+@pytest.mark.parametrize("password", [None, ("anna", "secret")])
+def test_when_the_first_byte_came(server: RecordingServer, password: tuple[str, str] | None) -> None:
+    """Of what the destination sent, not of what the proxy did, with a password or without."""
+    with (
+        FakeTor({("a.onion", 80): server.address}, password=password) as tor,
+        capture_spans() as captured,
+        tracing(captured, tor) as traced,
+    ):
+        with captured.tracer.start_span("fetch"), socks.socksocket() as client:
+            client.set_proxy(socks.SOCKS5, *tor.address, True, *(password or ()))
+            client.connect(("a.onion", 80))
+            before = time.time_ns()
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a.onion\r\n\r\n")
+            assert client.recv(100).endswith(b"ok")
+            wait_until(lambda: noted(traced) == 1)
+            after = time.time_ns()
+        tor.join()
+        (first_byte,) = first_bytes(captured)
+        assert before <= first_byte <= after
+        assert traced.stats().errors == 0
+
+
+def noted(traced: RequestTracing) -> int:
+    native = traced._joiner.arrivals._first_bytes
+    return 0 if native is None else native.noted
+
+
+def test_the_first_byte_of_a_stream_that_stays_open(tor: FakeTor) -> None:
+    """It is told when the tracing ends, or when tor goes away."""
+    for goes_away in (False, True):
+        with capture_spans() as captured:
+            with tracing(captured, tor) as traced, captured.tracer.start_span("fetch"):
+                client = socks_connect(tor.address, "a.onion", 80)
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                wait_until(lambda traced=traced: noted(traced) == 1)  # type: ignore[misc]
+                if goes_away:
+                    tor.source.disconnect()
+            assert len(first_bytes(captured)) == 1
+        client.close()
+        tor.join()
+        tor.source.disconnect_listeners.clear()
+
+
+def test_where_no_first_byte_is_waited_for(tor: FakeTor) -> None:
+    """Nothing is to come, nobody would be told, or nobody knows what tor's own bytes are."""
+    handshakes = {"SOCKS4": True, "HTTPCONNECT": False, None: True}
+    with capture_spans() as captured, tracing(captured, tor) as traced:
+        with captured.tracer.start_span("fetch"), pytest.raises(ConnectionRefusedError):
+            socks_connect(tor.address, "b.onion", 0, command=0xF0)
+        tor.join()
+        assert traced._joiner.arrivals._tickets == {}
+        for number, (protocol, is_waited_for) in enumerate(handshakes.items()):
+            with captured.tracer.start_span("fetch"), socket.create_connection(tor.address) as client:
+                if protocol is None:
+                    client.sendall(b"\x05\x01\x00")
+                    client.recv(2)
+                near = client.getsockname()
+                event = stream_event(f"s{number}", "NEW", source_addr=f"{near[0]}:{near[1]}")
+                tor.source.emit(replace(event, client_protocol=protocol))
+                assert (f"s{number}" in traced._joiner.arrivals._tickets) is is_waited_for
+            tor.source.emit(stream_event(f"s{number}", "CLOSED", reason="DONE"))
+    with capture_spans(sampler=NeverSample()) as captured, tracing(captured, tor) as traced:
+        with captured.tracer.start_span("fetch"):
+            with_socket(tor.address, "http://a.onion/")
+        assert traced.stats().joined == 1
+        assert traced._joiner.arrivals._first_bytes is None
 
 
 def test_what_is_open_ends_when_tor_goes_away(tor: FakeTor) -> None:
