@@ -271,19 +271,26 @@ class OnionMapper:
                 self._step((phase, circuit.id), Trigger.GIVE_UP, circuit.time_ns)
             del self._seen[circuit.id]
             seen = None
-        if phases and purpose is not None:
-            if seen is None:
-                self._step((phases[0], circuit.id), Trigger.BEGIN, circuit.purpose_ns, circuit=circuit)
+        if purpose is None or not phases:
+            return
+        self._seen[circuit.id] = (purpose, state)
+        if seen is None:
+            if state in HS_STATES:
+                return  # its beginning was not seen, and would look as if it had taken no time
+            self._step((phases[0], circuit.id), Trigger.BEGIN, circuit.purpose_ns, circuit=circuit)
+        elif state is not None and state != seen[1]:
             self._learn(circuit, phases)
-            if state is not None and (seen is None or seen[1] != state):
-                if state == "HSCR_ESTABLISHED_WAITING":
-                    self._acknowledged = circuit
-                elif state == "HSCI_DONE" and acknowledged is not None:
-                    self._pair(circuit, acknowledged)
-                for phase, trigger in HS_STATES.get(state, ()):
-                    self._step((phase, circuit.id), trigger, circuit.time_ns, circuit=circuit)
-                self._learn(circuit, phases)
-            self._seen[circuit.id] = (purpose, state)
+            self._proceed(circuit, state, acknowledged)
+        self._learn(circuit, phases)
+
+    def _proceed(self, circuit: Circuit, state: str, acknowledged: Circuit | None) -> None:
+        """A circuit has come to another state."""
+        if state == "HSCR_ESTABLISHED_WAITING":
+            self._acknowledged = circuit
+        elif state == "HSCI_DONE" and acknowledged is not None:
+            self._pair(circuit, acknowledged)
+        for phase, trigger in HS_STATES.get(state, ()):
+            self._step((phase, circuit.id), trigger, circuit.time_ns, circuit=circuit)
 
     def leave(self, circuit: Circuit, trigger: CircuitTrigger, reason: str | None) -> None:
         """The circuit is gone, and with it whatever it was used for."""

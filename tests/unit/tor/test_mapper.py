@@ -1007,6 +1007,21 @@ def test_a_wait_that_was_not_seen(mapper: TorMapper, captured: CapturedSpans) ->
         """)
 
 
+def test_onion_circuits_from_before(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """What was established before anybody listened has no phase, but what it comes to afterwards has."""
+    feed(
+        mapper,
+        f"""
+        5 CIRC 5 CLOSED {THREE} PURPOSE=HS_SERVICE_INTRO HS_STATE=HSSI_ESTABLISHED {_QUERY} REASON=FINISHED
+        6 CIRC_MINOR 6 PURPOSE_CHANGED {THREE} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_ESTABLISHED_IDLE {_QUERY}
+        7 CIRC_MINOR 6 PURPOSE_CHANGED {THREE} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_ESTABLISHED_WAITING {_QUERY}
+        9 CIRC_MINOR 6 PURPOSE_CHANGED {THREE} PURPOSE=HS_CLIENT_REND HS_STATE=HSCR_JOINED {_QUERY}
+        """,
+    )
+    mapper.close("DETACHED", T0 + 10 * MS)
+    assert outline(captured) == "tor.hs.connect.rendezvous.join 7-9\n"
+
+
 def test_the_connection_that_was_lost_is_named(mapper: TorMapper, captured: CapturedSpans) -> None:
     """A stream is a connection too: which one was lost must be clear."""
     feed(mapper, "0 STREAM 1 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:1 PURPOSE=USER")
