@@ -131,6 +131,7 @@ class CircuitMapper:
         self._closed: tuple[int, str] = (0, "")  # the newest command when `close` was called last, and why it was
         self._open_tickets: dict[int, None] = {}  # commands under way, the oldest first
         self._held: dict[str, _Held] = {}
+        self._missed: set[str] = set()  # circuits of which only the end was seen
         self._ended: deque[tuple[Claim, Outcome]] = deque()  # to be told when the lock is free
         self._events = self._unknown = self._evicted = 0
 
@@ -201,6 +202,24 @@ class CircuitMapper:
             self._release(circuit_id)
         for circuit_id in list(self._circuits):
             self._lose(circuit_id, reason, time_ns)
+        self._missed.clear()
+
+    def learn(self, event: CircuitEvent) -> Circuit | None:
+        """Keep a circuit that was built before its events came, for who holds the lock.
+
+        Args:
+            event: what it is like now.
+
+        Returns: the circuit; None if it is known, gone or not built.
+        """
+        known = event.circuit_id in self._circuits or event.circuit_id in self._held
+        if known or event.circuit_id in self._missed or event.status != Trigger.BUILT or not self._unclaimed:
+            return None
+        circuit = Circuit(event.circuit_id)
+        self._spans.apply((), circuit, Trigger.BUILT, event)
+        circuit.state = State.BUILT
+        circuit.streams = None
+        return self._keep(circuit)
 
     def circuit(self, circuit_id: str) -> Circuit | None:
         """What is known of a circuit that is there now, for who holds the lock."""
@@ -299,6 +318,8 @@ class CircuitMapper:
         if before is not None and self._observer is not None and step.state is _BUILDING:
             self._observer.circuit_reopens(circuit)
         self._spans.apply(step.actions, circuit, trigger, event)
+        if circuit.state is _UNSEEN and step.state is _GONE and len(self._missed) < limits.CIRCUITS_OPEN:
+            self._missed.add(circuit.id)
         circuit.state = step.state
         if step.state is _GONE:
             self._circuits.pop(circuit.id, None)

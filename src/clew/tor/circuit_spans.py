@@ -108,7 +108,7 @@ class Circuit:
         self.conflux_id: str | None = None
         self.created_ns: int | None = None  # by tor's clock
         self.built_ns: int | None = None  # when the last build succeeded
-        self.streams = 0  # how many were attached to it
+        self.streams: int | None = 0  # how many were attached to it; None if that is not known
         self.parent: Span | None = None  # of the next build span; None makes it a trace of its own
         self.planned: tuple[Relay, ...] = ()  # the hops that this program asked for
         self.planned_after = 0  # how many were there before them

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from clew.errors import ControlProtocolError
 from clew.tor.bootstrap import BootstrapSpans
 from clew.tor.build_timeout import BuildTimeout
 from clew.tor.circuit_mapper import CircuitCounts, CircuitMapper
@@ -23,11 +24,13 @@ from clew.tor.events import (
     OrConnEvent,
     StreamBandwidthEvent,
     StreamEvent,
+    parse_event,
 )
 from clew.tor.onion_mapper import OnionMapper
 from clew.tor.orconn import OrConnSpans
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tor.stream_mapper import StreamCounts, StreamMapper
+from clew.tor.wire import Reply, ReplyLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +152,29 @@ class TorMapper:
             else:
                 handler(event)
         self._circuits.tell()
+
+    def preload(self, circuit_status: str) -> int:
+        """Learn of circuits that were built before anybody listened, so that streams that take one tell its age.
+
+        They have no spans. tor is asked for its events first, and then for this.
+
+        Args:
+            circuit_status: tor's answer to GETINFO circuit-status (control-spec 3.9).
+
+        Returns: how many were new.
+        """
+        count = 0
+        for line in circuit_status.splitlines():
+            try:
+                event = parse_event(Reply(650, (ReplyLine(f"CIRC {line}"),)), 0)
+            except ControlProtocolError:
+                continue
+            with self._lock:
+                circuit = self._circuits.learn(cast("CircuitEvent", event))
+                if circuit is not None:
+                    self._onions.skip(circuit)
+                    count += 1
+        return count
 
     def first_byte(self, source_addr: str, time_ns: int) -> None:
         """The program that connected to tor's SOCKS port from this address got the destination's first byte.

@@ -283,6 +283,11 @@ class OnionMapper:
             self._proceed(circuit, state, acknowledged)
         self._learn(circuit, phases)
 
+    def skip(self, circuit: Circuit) -> None:
+        """A circuit from before: it is what it is, and what it comes to from now on counts."""
+        if circuit.purpose in PHASES_OF_PURPOSES:
+            self._seen[circuit.id] = (circuit.purpose, circuit.hs_state)
+
     def _proceed(self, circuit: Circuit, state: str, acknowledged: Circuit | None) -> None:
         """A circuit has come to another state."""
         if state == "HSCR_ESTABLISHED_WAITING":

@@ -327,9 +327,9 @@ class StreamMapper:
             since_ns = circuit.built_ns if circuit.built_ns is not None else circuit.created_ns
             if since_ns is not None and not was_waited_for:
                 attributes["tor.circuit.age_ms"] = max(0, event.time_ns - since_ns) // 1_000_000
-            attributes["tor.circuit.reused"] = circuit.streams > 0
+            attributes["tor.circuit.reused"] = None if circuit.streams is None else circuit.streams > 0
             attributes["tor.conflux.id"] = circuit.conflux_id
-            circuit.streams += 1
+            circuit.streams = (circuit.streams or 0) + 1
         if span.is_recording:
             kept = self._filter.attributes(attributes)
             span.set_attributes(kept)

@@ -222,7 +222,8 @@ A stream and its circuit:
 - A circuit that was built while the stream waited for one, and that it then took, lies below the attach span
   (`tor.circuit.build`); it may have been begun before the stream came. So do both legs of a conflux set.
 - A circuit that was there already is linked from the stream's span, which has `tor.circuit.age_ms` (since it was
-  built) and `tor.circuit.reused` (whether another stream had used it before).
+  built) and `tor.circuit.reused` (whether another stream had used it before). One from before clew came has no span
+  that could be linked; its age counts from when it was made.
 - A circuit that failed while the stream waited, of a kind that the stream can use, is an event `circuit_failed` on the
   attach span, with a link: tor does not say for which stream it was. The first {limits.CIRCUITS_FAILED_TOLD} are
   told of, all are counted in `tor.stream.circuits_failed`.

@@ -1022,6 +1022,51 @@ def test_onion_circuits_from_before(mapper: TorMapper, captured: CapturedSpans) 
     assert outline(captured) == "tor.hs.connect.rendezvous.join 7-9\n"
 
 
+def test_circuits_from_before(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """Who asks tor which there are knows their age, and has no span of what was not seen."""
+    feed(mapper, f"0 CIRC 5 CLOSED {THREE} PURPOSE=GENERAL REASON=FINISHED\n0 CIRC 6 LAUNCHED PURPOSE=GENERAL")
+    made = "TIME_CREATED=2025-12-31T23:59:58.000000"
+    status = [
+        f"5 BUILT {THREE} PURPOSE=GENERAL {made}",  # tor answered before it closed that
+        f"6 BUILT {THREE} PURPOSE=GENERAL {made}",  # its events are told
+        f"7 BUILT {THREE} PURPOSE=CONFLUX_LINKED {made} CONFLUX_ID=AA",
+        f"8 EXTENDED {GUARD} PURPOSE=GENERAL {made}",
+        f"9 BUILT {THREE} PURPOSE=HS_SERVICE_INTRO HS_STATE=HSSI_ESTABLISHED {_QUERY} {made}",
+        "",
+        "nonsense",
+    ]
+    assert mapper.preload("\n".join(status)) == 2
+    feed(
+        mapper,
+        f"""
+        100 STREAM 1 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:1 PURPOSE=USER
+        100 STREAM 1 SENTCONNECT 7 a:1
+        109 STREAM 1 CLOSED 7 a:1 REASON=DONE
+        110 STREAM 2 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:1 PURPOSE=USER
+        110 STREAM 2 SENTCONNECT 7 a:1
+        119 STREAM 2 CLOSED 7 a:1 REASON=DONE
+        120 CIRC_MINOR 7 CANNIBALIZED {THREE} PURPOSE=GENERAL
+        125 CIRC 7 EXTENDED {THREE},{FOURTH} PURPOSE=GENERAL
+        125 CIRC 7 BUILT {THREE},{FOURTH} PURPOSE=GENERAL
+        130 CIRC 9 CLOSED {THREE} PURPOSE=HS_SERVICE_INTRO HS_STATE=HSSI_ESTABLISHED {_QUERY} REASON=FINISHED
+        """,
+    )
+    mapper.close("DETACHED", T0 + 140 * MS)
+    first, second = (dict(record.attributes) for record in captured.records if record.name == "tor.stream")
+    assert (first["tor.circuit.age_ms"], second["tor.circuit.age_ms"]) == (2100, 2110)
+    assert "tor.circuit.reused" not in first, "who else used it was not seen"
+    assert second["tor.circuit.reused"] is True
+    assert first["tor.conflux.id"] == "AA"
+    builds = [
+        (str(r.attributes["tor.circuit.id"]), r.attributes.get("tor.circuit.age_ms"))
+        for r in captured.records
+        if r.name == "tor.circuit.build"
+    ]
+    assert sorted(builds) == [("6", None), ("7", 2120)]
+    assert not [record for record in captured.records if record.name.startswith("tor.hs.")]
+    assert mapper.counts.circuits.known == 0
+
+
 def test_the_connection_that_was_lost_is_named(mapper: TorMapper, captured: CapturedSpans) -> None:
     """A stream is a connection too: which one was lost must be clear."""
     feed(mapper, "0 STREAM 1 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:1 PURPOSE=USER")
