@@ -101,3 +101,16 @@ def test_a_quick_run_of_privacy() -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split()[-4:] == ["anonymous", "pseudonymous", "operator", "lab"]
     assert [len(re.findall(r" [0-9.]+", line)) for line in lines[1:]] == [4, 4, 4]
+
+
+def test_a_quick_run_of_the_join() -> None:
+    """`bench_join.py --quick` prints its three rows of connecting and three of first bytes, and records nothing."""
+    before = sorted((BENCH / "results").glob("*"))
+    command = [sys.executable, str(BENCH / "bench_join.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [re.split(r",| \d", line)[0] for line in done.stdout.splitlines()] == [
+        *["connect"] * 3,
+        *["first byte", "first byte", "  noted"] * 3,
+    ]
+    assert sorted((BENCH / "results").glob("*")) == before

@@ -2,7 +2,7 @@
 
 Nothing is read and nothing is copied: the kernel counts what a connection has received (TCP_INFO), and wakes us up when
 that grows (epoll, edge-triggered). A connection is watched from its SOCKS handshake on until more has come than the
-handshake's replies; that is three wake-ups.
+handshake's replies; that is three wake-ups. How late the times are: benchmarks/bench_join.py.
 
 The program may close its socket at any moment, and its number may be another connection's by then. So the near port is
 compared before anything is believed, and what is in doubt is given up.
