@@ -28,7 +28,11 @@ class FakeSource:
     """A control connection whose events the test makes."""
 
     def __init__(self, listeners: str = "") -> None:
-        self.info = {"events/names": " ".join((*EVENTS, "CONF_CHANGED", "ADDRMAP")), "net/listeners/socks": listeners}
+        self.info = {
+            "events/names": " ".join((*EVENTS, "CONF_CHANGED", "ADDRMAP")),
+            "net/listeners/socks": listeners,
+            "circuit-status": "",
+        }
         self.events: list[str] = []
         self.listeners: list[Callable[[Event], None]] = []
         self.disconnect_listeners: list[Callable[[TorError], None]] = []

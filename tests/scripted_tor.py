@@ -44,7 +44,8 @@ class ScriptedTor:
         self._answers = {
             b"PROTOCOLINFO": HELLO,
             b"GETCONF": b"250 TestingTorNetwork=%s\r\n" % testing,
-            b"GETINFO": b"250-events/names=CIRC CIRC_MINOR STREAM GUARD HS_DESC\r\n250 OK\r\n",
+            b"GETINFO events/names": b"250-events/names=CIRC CIRC_MINOR STREAM GUARD HS_DESC\r\n250 OK\r\n",
+            b"GETINFO circuit-status": b"250-circuit-status=\r\n250 OK\r\n",
         }
         self.asked: list[bytes] = []  # the events that each connection asked for
         self._scripts = scripts
@@ -65,20 +66,19 @@ class ScriptedTor:
 
     def _serve(self, connection: socket.socket, script: bytes) -> None:
         with connection.makefile("rb") as lines:
-            for line in lines:
-                command = line.split()[0]
-                connection.sendall(self._answers.get(command, b"250 OK\r\n"))
+            for line in lines:  # until the client has gone, or we have
+                command, _, rest = line.strip().partition(b" ")
+                connection.sendall(self._answers.get(line.strip()) or self._answers.get(command, b"250 OK\r\n"))
                 if command == b"SETEVENTS":
-                    self.asked.append(line.removeprefix(command).strip())
+                    self.asked.append(rest)
                     connection.sendall(script)
                     self.sent.release()
-                    break
-            else:
-                return
-            if script is not self._scripts[-1]:
-                assert self.hang_up.wait(30)
-            else:
-                assert lines.read() == b""  # until the client has gone
+                    if script is not self._scripts[-1]:
+                        threading.Thread(target=self._hang_up, args=(connection,)).start()
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        assert self.hang_up.wait(30)
+        connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Wait for the end of the last connection."""

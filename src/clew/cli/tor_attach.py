@@ -70,6 +70,7 @@ class _Session(Session[Counts]):
         try:
             client.add_listener(self._run.handle)
             self.start(events)
+            self._run.preload(client.get_info("circuit-status")["circuit-status"])
         except BaseException:
             self.end()
             raise

@@ -117,6 +117,10 @@ class TracedRun:
         """Take an event of tor's."""
         self._mapper.handle(event)
 
+    def preload(self, circuit_status: str) -> None:
+        """Learn of the circuits that there are (see `TorMapper.preload`)."""
+        self._mapper.preload(circuit_status)
+
     def wait_for_disk(self) -> None:
         """Wait until spans are written, if too many are not: to be called now and then where events are not live."""
         if self._tracer.stats().queued_bytes > _PLENTY_BYTES:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from clew._hot import fork_count
 from clew.errors import ControlReplyError, TorError
+from clew.limits import CONTROL_HEARTBEAT_SECONDS
 from clew.tor.client_ports import ClientPorts, normal_host
 from clew.tor.control import ControlClient
 from clew.tor.destinations import Destinations
@@ -177,6 +178,7 @@ class RequestTracing:
         source.add_listener(self._handle)
         try:
             source.set_events([name for name in (*EVENTS, _CONFIGURATION_CHANGED) if name in known])
+            self._mapper.preload(source.get_info("circuit-status")["circuit-status"])
         except TorError:
             source.remove_listener(self._handle)
             raise
@@ -301,7 +303,9 @@ def trace_requests(
         return start(control, None)
 
     def connect() -> ControlClient:
-        return ControlClient.connect(control, password=password, cookie_path=cookie_path)
+        return ControlClient.connect(
+            control, password=password, cookie_path=cookie_path, heartbeat=CONTROL_HEARTBEAT_SECONDS
+        )
 
     client = connect()
     try:

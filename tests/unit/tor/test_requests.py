@@ -177,6 +177,19 @@ def test_an_unsampled_span_has_an_unsampled_stream(tor: FakeTor) -> None:
         assert captured.records == []
 
 
+def test_a_circuit_from_before(tor: FakeTor) -> None:
+    """tor is asked which circuits there are: a stream that takes one of them tells its age."""
+    tor.source.info["circuit-status"] = (
+        f"1 BUILT ${'A' * 40}~guard PURPOSE=GENERAL TIME_CREATED=2020-01-01T00:00:00.000000"
+    )
+    with capture_spans() as captured, tracing(captured, tor):
+        with captured.tracer.start_span("fetch"):
+            with_socket(tor.address, "http://a.onion/")
+        tor.join()
+    (stream,) = streams(captured)
+    assert int(str(stream.attributes["tor.circuit.age_ms"])) > 1000 * 3600 * 24 * 365
+
+
 def test_looking_a_name_up(tor: FakeTor) -> None:
     """tor's own SOCKS command RESOLVE is joined too."""
     with capture_spans() as captured, tracing(captured, tor):
