@@ -35,6 +35,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "convert": Command("clew.cli.convert", "write the traces of files in another format"),
     "demo": Command("clew.cli.demo", "show what clew does, a real Tor circuit included"),
     "lab": Command("clew.cli.lab", "run a private Tor network on this machine"),
     "run": Command("clew.cli.run", "run a Python program with a tracer"),

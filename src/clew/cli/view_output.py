@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clew.model import Resource, Scope, SpanRecord
     from clew.render import Totals
 
-__all__ = ["DamageReport", "Output", "count", "say"]
+__all__ = ["DamageReport", "Output", "count", "json_lines", "say"]
 
 _RANGES_NAMED = 10  # the rest is only counted
 
@@ -43,7 +43,7 @@ class Output:
             is_continued: other spans of this trace were printed before.
         """
         if self._console is None:
-            for line in _json_lines(records):
+            for line in json_lines(records):
                 sys.stdout.write(line + "\n")
             if totals is not None and totals.spans > len(records):
                 hidden = totals.spans - len(records)
@@ -66,7 +66,7 @@ class Output:
             self._console.print(Legend())
 
 
-def _json_lines(records: Iterable[SpanRecord]) -> Iterable[str]:
+def json_lines(records: Iterable[SpanRecord]) -> Iterable[str]:
     """Records as OTLP JSON Lines, one for each resource and scope."""
     from clew.otlp import Batch, encode_span
 
