@@ -45,7 +45,7 @@ SIGNAL_SECONDS = 0.5
 # An exporter that cannot deliver says so in the log once in this time for each kind of error; the ledger counts all.
 ERROR_LOG_SECONDS = 60.0
 
-# --- OTLP --------------------------------------------------------------------------------------------------------------
+# --- OTLP -------------------------------------------------------------------------------------------------------------
 
 # The OpenTelemetry specification's time for one batch, all tries together ("OpenTelemetry Protocol Exporter").
 OTLP_TIMEOUT_SECONDS = 10.0
@@ -153,15 +153,13 @@ SOCKS_CONNECTIONS_WAITING = 4096
 SOCKS_REQUEST_NS = 5_000_000_000
 # Connections whose first byte is waited for at once: 200 KB. Of further ones it is not told when that came.
 FIRST_BYTES_WATCHED = 4096
-# Connections whose first byte is waited for at once: 200 KB. Of further ones it is not told when that came.
-FIRST_BYTES_WATCHED = 4096
 
 # --- the report -----------------------------------------------------------------------------------------------------
 
-# Spans held until their trace is complete as far as one can tell. At 1.5 KB each 150 MB; a trace whose spans are further
-# apart in the files than this is looked at in parts.
+# Spans held until their trace is complete as far as one can tell. At 1.5 KB each 150 MB; a trace whose spans are
+# further apart in the files than this is looked at in parts.
 REPORT_SPANS_HELD = 100_000
-# Durations kept of one distribution; of more, a sample drawn by lot. 2 MB, and a p99 that is off by 0.02 % of the ranks.
+# Durations kept of one distribution; of more, a sample drawn by lot: 2 MB, and a p99 that is off by 0.02 % of ranks.
 REPORT_VALUES = 250_000
 # The same of one relay, and of how many relays: 24 KB each. The public network has about 8,000, a client meets fewer.
 REPORT_RELAY_VALUES = 1000

@@ -15,10 +15,10 @@ from clew import FileExporter, SpanRecord, Status, Tracer
 from clew.errors import CircuitError
 from clew.otlp import decode_json
 from clew.testing import capture_spans
+from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.control import ControlClient
 from clew.tor.events import CircuitEvent, Event
 from clew.tor.manager import CircuitManager
-from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.privacy import Privacy
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from clew import FileExporter, MemoryExporter, MultiExporter, Tracer
 from clew.errors import CircuitError
 from clew.model import Status
+from clew.tor.circuit_mapper import CircuitMapper, Claim
 from clew.tor.control import ControlClient
 from clew.tor.events import Relay
 from clew.tor.lab import Lab
 from clew.tor.manager import CircuitManager
-from clew.tor.circuit_mapper import CircuitMapper, Claim
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tor.simulation import RESOURCE, simulate_circuit
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from clew import Span
     from clew.demo.stage import Stage
     from clew.model import Attributes
+    from clew.tor.circuit_mapper import Outcome
     from clew.tor.consensus import RelayStatus
     from clew.tor.lab import LabProgress
-    from clew.tor.circuit_mapper import Outcome
 
 __all__ = ["run"]
 
