@@ -24,12 +24,12 @@ from clew.exporters._patience import OutOfTimeError, of_system
 from clew.limits import OTLP_IDLE_SECONDS
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from clew.exporters._http_reply import Reply
     from clew.exporters._otlp_settings import Settings
     from clew.exporters._patience import Patience
+    from clew.exporters._tls import Tls, TlsSocket
 
 __all__ = ["HttpConnection", "HttpTransport"]
 
@@ -47,6 +47,12 @@ class HttpTransport:
     Raises: ConfigurationError.
     """
 
+    # Errors of TLS. Nothing is an instance of no class, so without TLS these are never met.
+    want_read: tuple[type[OSError], ...] = ()
+    want_write: tuple[type[OSError], ...] = ()
+    tls_ended: tuple[type[OSError], ...] = ()
+    tls_failed: tuple[type[OSError], ...] = ()
+
     def __init__(self, settings: Settings) -> None:
         endpoint = settings.endpoint
         default = endpoint.port == (443 if endpoint.secure else 80)
@@ -63,13 +69,14 @@ class HttpTransport:
         lines = [f"POST {endpoint.path} HTTP/1.1", *(f"{name}: {value}" for name, value in (headers | given).items())]
         self.head = "\r\n".join([*lines, ""]).encode("latin-1")
         self.endpoint = endpoint
-        self.ssl: Any = None
-        self.tls: ssl.SSLContext | None = None
+        self.tls: Tls | None = None
         if endpoint.secure:
             # Only now: it costs as much as all of clew.
-            import ssl
+            from clew.exporters._tls import TLS_ENDED, TLS_FAILED, WANT_READ, WANT_WRITE, Tls, tls_reason
 
-            self.ssl, self.tls = ssl, _tls(settings, ssl)
+            self.tls, self.tls_reason = Tls(settings), tls_reason
+            self.want_read, self.want_write = (WANT_READ,), (WANT_WRITE,)
+            self.tls_ended, self.tls_failed = TLS_ENDED, (TLS_FAILED,)
         # What to try, the next when a receiver takes none of the one before (it must take the last).
         self.encodings: tuple[str, ...] = ("identity",)
         if settings.compression != "none":
@@ -95,25 +102,6 @@ class HttpTransport:
 USER_AGENT = f"clew-OTLP-Exporter-Python/{__version__}"
 
 
-def _tls(settings: Settings, ssl: Any) -> Any:
-    try:
-        context = ssl.create_default_context(cafile=settings.certificate)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"certificate cannot be used: {settings.certificate}: {_reason(error)}.") from error
-    if settings.client_certificate is not None:
-        try:
-            # With the default, a key that is encrypted would have the program ask for its password on the terminal.
-            context.load_cert_chain(settings.client_certificate, settings.client_key, password="")
-        except (OSError, ValueError) as error:
-            files = ", ".join(filter(None, (settings.client_certificate, settings.client_key)))
-            raise ConfigurationError(
-                f"client_certificate cannot be used: {files}: {_reason(error)}; it takes files in PEM form, "
-                "with a key that is not encrypted."
-            ) from error
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 def _zstd() -> Callable[[bytes], bytes]:
     try:
         from compression.zstd import compress  # type: ignore[import-not-found,unused-ignore] # Python 3.14
@@ -127,11 +115,6 @@ def _zstd() -> Callable[[bytes], bytes]:
     return found
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, in the words of the system or of OpenSSL, without their codes."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
 class HttpConnection:
     """One connection at a time to an endpoint, made anew when it is gone.
 
@@ -141,14 +124,8 @@ class HttpConnection:
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport
         self._encodings = transport.encodings
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | TlsSocket | None = None
         self._used = 0.0  # when its last answer came, a time of `monotonic()`
-        # Nothing is an instance of no class, so without TLS these are never met.
-        ssl = transport.ssl
-        self._want_read: Any = () if ssl is None else ssl.SSLWantReadError
-        self._want_write: Any = () if ssl is None else ssl.SSLWantWriteError
-        self._tls_ended: Any = () if ssl is None else (ssl.SSLEOFError, ssl.SSLZeroReturnError)
-        self._tls_failed: Any = () if ssl is None else ssl.SSLError
 
     def send(self, body: bytes, patience: Patience) -> Answer:
         """Send a message and take the answer.
@@ -181,11 +158,10 @@ class HttpConnection:
         self.close()
 
     def _failure(self, error: OSError) -> Answer:
-        if isinstance(error, self._tls_ended):
+        if isinstance(error, self._transport.tls_ended):
             return Answer(Verdict.LATER, "it closed the connection without an answer")
-        if isinstance(error, self._tls_failed):
-            reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
-            return Answer(Verdict.NEVER, f"TLS with it is not possible: {reason}")
+        if isinstance(error, self._transport.tls_failed):
+            return Answer(Verdict.NEVER, f"TLS with it is not possible: {self._transport.tls_reason(error)}")
         if isinstance(error, socket.gaierror):
             return Answer(Verdict.LATER, f"its name cannot be resolved: {error.strerror}")
         return Answer(Verdict.LATER, _PLAIN.get(error.errno or 0) or str(error.strerror or error))
@@ -246,9 +222,9 @@ class HttpConnection:
         while rest:
             try:
                 rest = rest[self._socket.send(rest) :]
-            except self._want_read:
+            except self._transport.want_read:
                 patience.wait(self._socket.fileno(), select.POLLIN)
-            except self._want_write:
+            except self._transport.want_write:
                 patience.wait(self._socket.fileno(), select.POLLOUT)
             except BlockingIOError:
                 if patience.wait(self._socket.fileno(), select.POLLIN | select.POLLOUT) == select.POLLIN:
@@ -262,9 +238,11 @@ class HttpConnection:
         while True:
             try:
                 return self._socket.recv(_RECEIVE_BYTES)
-            except self._want_write:
+            except self._transport.want_write:
                 patience.wait(self._socket.fileno(), select.POLLOUT)
-            except (BlockingIOError, self._want_read):
+            except BlockingIOError:
+                patience.wait(self._socket.fileno(), select.POLLIN)
+            except self._transport.want_read:
                 patience.wait(self._socket.fileno(), select.POLLIN)
 
     # --- connecting --------------------------------------------------------------------------------------------------
@@ -279,8 +257,10 @@ class HttpConnection:
         for number, (family, kind, protocol, _, address) in enumerate(found):
             share = patience.share(len(found) - number)
             try:
-                self._socket = _connected(socket.socket(family, kind, protocol), address, share)
-                self._shake_hands(share)
+                self._socket = plain = _connected(socket.socket(family, kind, protocol), address, share)
+                if self._transport.tls is not None:
+                    self._socket = secure = self._transport.tls.wrap(plain, endpoint.host)
+                    self._shake_hands(secure, share)
             except (OSError, OutOfTimeError) as error:
                 self.close()
                 problem = error
@@ -288,21 +268,14 @@ class HttpConnection:
                 return
         raise problem
 
-    def _shake_hands(self, patience: Patience) -> None:
-        tls = self._transport.tls
-        if tls is None or self._socket is None:
-            return
-        secure = tls.wrap_socket(
-            self._socket, server_hostname=self._transport.endpoint.host, do_handshake_on_connect=False
-        )
-        self._socket = secure
+    def _shake_hands(self, connection: TlsSocket, patience: Patience) -> None:
         while True:
             try:
-                secure.do_handshake()
-            except self._want_read:
-                patience.wait(secure.fileno(), select.POLLIN)
-            except self._want_write:
-                patience.wait(secure.fileno(), select.POLLOUT)
+                connection.do_handshake()
+            except self._transport.want_read:
+                patience.wait(connection.fileno(), select.POLLIN)
+            except self._transport.want_write:
+                patience.wait(connection.fileno(), select.POLLOUT)
             else:
                 return
 

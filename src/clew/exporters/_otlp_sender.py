@@ -74,7 +74,7 @@ class Sender:
 
     def close(self) -> None:
         """Close the connection; `send` makes another."""
-        self._here().connection.close()
+        self._here().close()
 
     def _here(self) -> _Process:
         generation = fork_count()
@@ -94,6 +94,12 @@ class _Process:
         self._lock: LockType = allocate_lock()  # tracers may share an exporter
         self._not_before = 0.0  # the time of `monotonic()` for the next try
         self._said = ""  # why it has to wait
+
+    def close(self) -> None:
+        """Close the connection, unless another tracer is using it, which closes it in its turn."""
+        if self._lock.acquire(blocking=False):
+            self.connection.close()
+            self._lock.release()
 
     def deliver(self, body: bytes, count: int, patience: Patience) -> tuple[int, str]:
         """One message: how many of its spans were not delivered, and what there is to say of it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clew import limits
 from clew._hot.first_bytes import FirstBytes
+from clew.tor.greenlets import have_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,8 @@ class Arrivals:
         if fd == -1:
             return
         if self._first_bytes is None:
+            if have_replaced("threading"):
+                return
             self._first_bytes = FirstBytes(limits.FIRST_BYTES_WATCHED)
             self._thread = threading.Thread(target=self._first_bytes.run, name="clew-first-bytes", daemon=True)
             self._thread.start()

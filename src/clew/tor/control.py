@@ -25,6 +25,7 @@ from clew.tor.address import ControlAddress
 from clew.tor.authentication import authenticate, parse_protocol_info
 from clew.tor.consensus import RelayStatus, parse_router_statuses
 from clew.tor.dispatch import ControlStats, EventDispatcher
+from clew.tor.greenlets import have_replaced
 from clew.tor.wire import Command, ControlParser, Reply, encode_command
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class ControlClient:
                 a tunnel, say), is noticed at the next command only.
 
         Raises:
-            ConfigurationError: the address is none, or the heartbeat has no pause.
+            ConfigurationError: the address is none, or the heartbeat has no pause, or gevent has replaced threads.
             ControlConnectionError: nobody listens there, or not in time.
             ControlProtocolError: what listens there is not tor's control port.
             ControlAuthenticationError: tor does not let us in.
@@ -115,6 +116,11 @@ class ControlClient:
         """
         if heartbeat is not None and heartbeat <= 0:
             raise ConfigurationError(f"a heartbeat is a number of seconds above 0, not {heartbeat:g}")
+        if have_replaced("socket", "threading"):
+            raise ConfigurationError(
+                "gevent has replaced threads or sockets, and a connection to tor needs real ones: trace this tor from "
+                "another process (clew tor attach)"
+            )
         where = ControlAddress.parse(address)
         client = cls(where.open(timeout), where, timeout)
         try:

@@ -206,6 +206,8 @@ class RequestTracing:
                 with suppress(TorError):  # if it is gone, we are told of that too
                     self._read_ports(self._source)
             return
+        if isinstance(event, StreamEvent) and event.status == "NEW":
+            HEADERS.look_again()  # a connection of a library's that was made where we do not see it
         with self._lock:
             if not self._closing.is_set():
                 if isinstance(event, StreamEvent) and event.status == "CLOSED":

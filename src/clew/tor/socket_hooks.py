@@ -1,8 +1,8 @@
 """Sees the TCP connections that this program makes.
 
 `connect` and `connect_ex` of Python's socket class are wrapped. All that connects by way of that class is seen: plain
-sockets, http.client, PySocks, asyncio, trio, gevent. What connects in C is not: uvloop's `create_connection`, pycurl,
-other processes.
+sockets, http.client, PySocks, asyncio, trio. What connects in C is not: uvloop's `create_connection`, pycurl, other
+processes.
 
 The program's connection is made first, exactly as without us; then we look, and whatever goes wrong with that stays
 here.
