@@ -19,8 +19,9 @@ import requests
 from clew import NeverSample, SpanContext, attach, with_baggage
 from clew.errors import ConfigurationError
 from clew.testing import CapturedSpans, capture_spans
-from clew.tor.header_hooks import HEADERS
+from clew.tor.header_hooks import _PLACES, HEADERS
 from clew.tor.requests import RequestTracing, trace_requests
+from clew.tor.socket_hooks import SOCKETS
 from tests.fake_tor import FakeTor, socks_connect
 from tests.recording_server import RecordingServer
 from tests.socks_clients import HTTP_CLIENTS, with_httpx, with_requests
@@ -302,6 +303,18 @@ def test_a_library_that_is_imported_later(
         assert {place.owner for place in HEADERS._missing} <= {"HTTP2Connection", "AsyncHTTP2Connection"}
     assert [len(values) for values in listed.headers("traceparent")] == [1]
     assert httpcore.HTTP11Connection.handle_request is original
+
+
+def test_a_library_whose_connections_are_not_seen(
+    tor: FakeTor, listed: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on uvloop: it is wrapped when tor tells of its first stream, whose answer it waits for."""
+    with telling(tor, LISTED) as (captured, traced), captured.tracer.start_span("fetch"):
+        SOCKETS.unwatch(traced._traceparents)
+        HEADERS.uninstall()
+        HEADERS._missing = _PLACES  # as if nothing had been imported then
+        with_httpx(tor.address, f"http://{LISTED}/")
+    assert [len(values) for values in listed.headers("traceparent")] == [1]
 
 
 def test_by_hand(tor: FakeTor) -> None:
