@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
-from clew import Tracer
 from clew.tor import (
     CircuitManager,
     ControlClient,
@@ -17,6 +16,7 @@ from clew.tor import (
 )
 
 if TYPE_CHECKING:
+    from clew import Tracer
     from clew.errors import TorError
     from clew.tor.events import Event
     from clew.tor.source import EventSource
