@@ -209,7 +209,7 @@ class StreamMapper:
     def circuit_failed(self, circuit: Circuit, event: AnyCircuitEvent) -> None:
         """Tell the streams that wait now that a circuit of a kind they can use could not be built."""
         kept = self._filter.attributes(
-            {"tor.circuit.id": circuit.id, "tor.circuit.failed_hop": circuit.failed_hop, **_reasons(event)}
+            {**_reasons(event), "tor.circuit.failed_hop": circuit.failed_hop, "tor.circuit.id": circuit.id}
         )
         for kind in _failed_for(circuit):
             for stream in self._waiting[kind].values():
@@ -217,11 +217,14 @@ class StreamMapper:
 
     def circuit_closed(self, circuit: Circuit, event: AnyCircuitEvent) -> None:
         """Tell the streams on a circuit that it is gone: tor's next events say that they are, and not why."""
+        kept = self._filter.attributes({**_reasons(event), "tor.circuit.id": circuit.id})
         for stream in self._streams.values():
-            if stream.circuit_id == circuit.id and stream.state in _ON_A_CIRCUIT:
+            # It names one leg of a conflux set, and has all of them.
+            is_its_set = circuit.conflux_id is not None and stream.conflux_id == circuit.conflux_id
+            if (is_its_set or stream.circuit_id == circuit.id) and stream.state in _ON_A_CIRCUIT:
                 span = self._spans.span(stream)
                 if span.is_recording:
-                    span.add_event("circuit_closed", self._filter.attributes(_reasons(event)), circuit.time_ns)
+                    span.add_event("circuit_closed", kept, circuit.time_ns)
 
     # --- the table's driver ------------------------------------------------------------------------------------------
 
@@ -308,7 +311,7 @@ class StreamMapper:
 
     def _attach(self, stream: Stream, event: StreamEvent) -> None:
         """The stream takes a circuit: one that it waited for goes below the wait, one that was there is linked."""
-        stream.circuit_id = event.circuit_id
+        stream.circuit_id, stream.conflux_id = event.circuit_id, None
         span = self._spans.span(stream)
         attach = None if stream.state is State.UNSEEN else self._spans.attach_span(stream)
         if attach is not None and stream.onion is not None and stream.number:
@@ -328,7 +331,7 @@ class StreamMapper:
             if since_ns is not None and not was_waited_for:
                 attributes["tor.circuit.age_ms"] = max(0, event.time_ns - since_ns) // 1_000_000
             attributes["tor.circuit.reused"] = None if circuit.streams is None else circuit.streams > 0
-            attributes["tor.conflux.id"] = circuit.conflux_id
+            attributes["tor.conflux.id"] = stream.conflux_id = circuit.conflux_id
             circuit.streams = (circuit.streams or 0) + 1
         if span.is_recording:
             kept = self._filter.attributes(attributes)

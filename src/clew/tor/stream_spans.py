@@ -51,6 +51,7 @@ class Stream:
     __slots__ = (
         "circuit_id",
         "circuits_failed",
+        "conflux_id",
         "first_byte_ns",
         "host",
         "id",
@@ -79,6 +80,7 @@ class Stream:
         self.opened = event  # the first event
         self.start_ns = self.time_ns = event.time_ns  # time_ns: of the last event; it does not go back
         self.circuit_id: str | None = None
+        self.conflux_id: str | None = None
         self.source = event.source_addr
         self.number = 0  # counts up with every stream that begins to wait; 0 while it does not
         host, _, port = event.target.rpartition(":")

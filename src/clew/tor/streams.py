@@ -228,7 +228,9 @@ A stream and its circuit:
   attach span, with a link: tor does not say for which stream it was. The first {limits.CIRCUITS_FAILED_TOLD} are
   told of, all are counted in `tor.stream.circuits_failed`.
 - A stream whose circuit is closed under it ends with DESTROY, which tells little: why the circuit was closed is in an
-  event `circuit_closed` on the stream's span.
+  event `circuit_closed` on the stream's span. One on a conflux set lives as long as one of its legs does; of those, the
+  first to be closed tells why.
+- `misc` is also what an exit of tor 0.4.9 says of a destination that refused the connection.
 - `first_byte` is an event on the stream's span where clew saw, in the program, the destination's first byte arrive.
 - Bytes are counted from STREAM_BW; those of the SOCKS handshake with the program are among them.
 """,

@@ -286,7 +286,29 @@ def test_a_circuit_that_is_closed_under_its_stream(mapper: TorMapper, captured: 
     assert dict(event.attributes) == {
         "tor.circuit.reason": "DESTROYED",
         "tor.circuit.remote_reason": "CHANNEL_CLOSED",
+        "tor.circuit.id": "7",
     }
+
+
+def test_a_leg_that_is_closed_under_a_stream(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """A stream names one leg of a conflux set, and has both."""
+    legs = "PURPOSE=CONFLUX_LINKED CONFLUX_ID=AA"
+    feed(
+        mapper,
+        f"""
+        0 CIRC 7 BUILT {THREE} {legs}
+        0 CIRC 8 BUILT {THREE} {legs}
+        0 CIRC 9 BUILT {THREE} PURPOSE=CONFLUX_LINKED CONFLUX_ID=BB
+        1 STREAM 1 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:5001 PURPOSE=USER
+        1 STREAM 1 SENTCONNECT 7 a.example:1
+        3 CIRC 9 CLOSED {THREE} PURPOSE=CONFLUX_LINKED CONFLUX_ID=BB REASON=FINISHED
+        4 CIRC 8 CLOSED {THREE} {legs} REASON=DESTROYED REMOTE_REASON=CHANNEL_CLOSED
+        5 CIRC 7 CLOSED {THREE} {legs} REASON=FINISHED
+        5 STREAM 1 CLOSED 7 a.example:1 REASON=DESTROY
+        """,
+    )
+    events = [(event.name, event.attributes["tor.circuit.id"]) for event in one(captured, "tor.stream").events]
+    assert events == [("circuit_closed", "8"), ("circuit_closed", "7")]
 
 
 def test_both_legs_of_a_conflux_set(mapper: TorMapper, captured: CapturedSpans) -> None:
