@@ -161,7 +161,9 @@ class Rows:
         record = node.record
         yield from node.notes
         if record.attributes.get("clew.unfinished"):
-            yield "it was not ended: it was open when the program was"
+            # Of what tor does, its error says why no more was seen; the program that watched it may well go on.
+            is_tors = record.name.startswith("tor.") and "error.type" in record.attributes
+            yield "its end was not seen" if is_tors else "it was not ended: it was open when the program was"
         if record.duration_ns < 0:
             yield f"it ends {format_duration(-record.duration_ns)} before it starts"
         dropped = {

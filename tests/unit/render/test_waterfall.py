@@ -228,6 +228,14 @@ def test_remarks() -> None:
         assert remark in text
 
 
+def test_what_tor_did_is_not_unfinished_business_of_the_program() -> None:
+    """A stream whose end was not seen says why, and not that the program ended."""
+    attributes = {"clew.unfinished": True, "error.type": "connection_lost"}
+    text = draw([SpanRecord(TRACE, "01", "", "tor.stream", attributes=attributes, status=Status.ERROR)], 80)
+    assert "! its end was not seen" in text
+    assert "program" not in text
+
+
 def test_a_trace_without_times() -> None:
     """Spans without any time are drawn."""
     text = draw([SpanRecord(TRACE, "01", "", "root"), SpanRecord(TRACE, "02", "01", "child")], 80)
