@@ -230,8 +230,8 @@ def test_remarks() -> None:
 
 def test_what_tor_did_is_not_unfinished_business_of_the_program() -> None:
     """A stream whose end was not seen says why, and not that the program ended."""
-    attributes = {"clew.unfinished": True, "error.type": "connection_lost"}
-    text = draw([SpanRecord(TRACE, "01", "", "tor.stream", attributes=attributes, status=Status.ERROR)], 80)
+    record = SpanRecord(TRACE, "01", "", "tor.stream", status=Status.ERROR)
+    text = draw([record._replace(attributes={"clew.unfinished": True, "error.type": "connection_lost"})], 80)
     assert "! its end was not seen" in text
     assert "program" not in text
 
