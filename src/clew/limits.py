@@ -151,7 +151,7 @@ SOCKS_CONNECTIONS_WAITING = 4096
 # From the connection to the SOCKS request on it. A program that is busy may take longer: then its socket must still be
 # open, or else another program could have got the same address in between.
 SOCKS_REQUEST_NS = 5_000_000_000
-# Connections whose first byte is waited for at once: 200 KB. Of further ones it is not told when that came.
+# Connections whose first byte is waited for at once: 200 KB. Of the oldest it is not told when that came.
 FIRST_BYTES_WATCHED = 4096
 
 # --- the report -----------------------------------------------------------------------------------------------------

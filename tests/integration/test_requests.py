@@ -46,6 +46,7 @@ class ManyPorts:
 
     def __init__(self, count: int) -> None:
         self.asked: dict[int, list[str]] = defaultdict(list)  # by the port's number here, from 0 on
+        self.answered_ns: dict[int, int] = {}  # likewise, when; wall clock
         self._selector = selectors.DefaultSelector()
         self.ports: list[int] = []
         for number in range(count):
@@ -87,6 +88,7 @@ class ManyPorts:
         if b"\r\n\r\n" in received:
             self.asked[number].append(bytes(received).split(b" ")[1].decode())
             received.clear()
+            self.answered_ns[number] = time.time_ns()
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         elif not piece:
             self._selector.unregister(connection)
@@ -137,6 +139,18 @@ class Run:
             assert stream.status is Status.UNSET
             assert "clew.unfinished" not in stream.attributes
             assert request.start_time_ns <= stream.start_time_ns
+        # The destination's first byte came after the destination had sent it. (Not every one is seen.)
+        arrivals = {
+            requests[stream.parent_id].attributes["number"]: event.time_ns
+            for stream in streams
+            for event in stream.events
+            if event.name == "first_byte"
+        }
+        assert len(arrivals) > count / 2
+        assert [n for n, time_ns in arrivals.items() if time_ns < self._web.answered_ns[cast("int", n)]] == []
+        # Nothing is kept.
+        joiner = self._traced._joiner
+        assert (joiner._open, joiner.arrivals._tickets, joiner.counts.waiting) == ({}, {}, 0)
         # The server has got each request on its own port: the targets tell the truth.
         assert {number: set(self._web.asked[number]) for number in range(count)} == {
             number: {f"/{number}"} for number in range(count)

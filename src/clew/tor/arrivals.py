@@ -68,6 +68,8 @@ class Arrivals:
             self._first_bytes = FirstBytes(limits.FIRST_BYTES_WATCHED)
             self._thread = threading.Thread(target=self._first_bytes.run, name="clew-first-bytes", daemon=True)
             self._thread.start()
+        if len(self._tickets) >= limits.FIRST_BYTES_WATCHED:
+            self.end(next(iter(self._tickets)))
         ticket = self._first_bytes.watch(fd, connection.local.port, handshakes)
         if ticket is not None:
             self._tickets[stream.stream_id] = ticket, stream.source_addr

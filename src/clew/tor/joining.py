@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from clew import limits
 from clew._hot import current_span
 from clew.tor.arrivals import Arrivals
 from clew.tor.client_ports import NO_PORTS
@@ -80,6 +81,8 @@ class StreamJoiner:
             self.joined += 1
             with self._changed:
                 self._open[event.stream_id] = connection
+                if len(self._open) > limits.STREAMS_OPEN:
+                    del self._open[next(iter(self._open))]  # its end was not told
         except Exception:  # noqa: BLE001 - the stream is traced all the same, on its own
             self.count_error()
             return None

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import socks  # type: ignore[import-untyped]
 
-from clew import NeverSample, carry, use_span
+from clew import NeverSample, carry, limits, use_span
 from clew.errors import ConfigurationError, ControlConnectionError
 from clew.model import Status
 from clew.testing import CapturedSpans, capture_spans
@@ -300,6 +300,20 @@ def test_the_first_byte_of_a_stream_that_stays_open(tor: FakeTor) -> None:
         client.close()
         tor.join()
         tor.source.disconnect_listeners.clear()
+
+
+def test_what_is_kept_of_streams_is_bounded(tor: FakeTor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tor does not tell how they ended, the oldest are let go."""
+    monkeypatch.setattr(limits, "STREAMS_OPEN", 3)
+    monkeypatch.setattr(limits, "FIRST_BYTES_WATCHED", 2)
+    with capture_spans() as captured, tracing(captured, tor) as traced, ExitStack() as stack:
+        for _ in range(6):
+            with captured.tracer.start_span("fetch"):
+                stack.enter_context(socks_connect(tor.address, "a.onion", 80))
+        joiner = traced._joiner
+        assert (len(joiner._open), len(joiner.arrivals._tickets)) == (3, 2)
+        assert list(joiner._open)[1:] == list(joiner.arrivals._tickets)
+        assert traced.stats().joined == 6
 
 
 def test_where_no_first_byte_is_waited_for(tor: FakeTor) -> None:
