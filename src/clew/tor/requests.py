@@ -154,8 +154,9 @@ class RequestTracing:
         if self._connect is not None:
             cast("ControlClient", self._source).close()
         if not is_child:
-            self._end_all("DETACHED")
-            self._joiner.arrivals.close()
+            with self._lock:
+                self._end_all("DETACHED")
+                self._joiner.arrivals.close()
             self._is_connected = False
 
     def __enter__(self) -> Self:
