@@ -62,7 +62,9 @@ def test_a_tor_that_hangs_is_noticed(lab: Lab) -> None:
                     assert isinstance(reason, ControlConnectionError)
                     assert "has not answered for 1 s: it hangs" in str(reason)
         assert mapper.counts.open == 0
-        (build, *_) = [record for record in captured.records if record.name == "tor.circuit.build"]
-        assert (build.status, build.attributes["error.type"]) == (Status.ERROR, "connection_lost")
+        # tor may have built others of its own meanwhile.
+        builds = [record for record in captured.records if record.name == "tor.circuit.build"]
+        ends = {(build.status, build.attributes.get("error.type")) for build in builds}
+        assert (Status.ERROR, "connection_lost") in ends
     with ControlClient.connect(lab.control) as client:
         assert client.get_info("version")
