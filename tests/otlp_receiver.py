@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import select
 import socket
 import struct
 import threading
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Receiver",
     "Request",
+    "at_once",
     "drip",
     "early",
     "hang",
@@ -96,8 +98,10 @@ def drip(data: bytes, seconds: float) -> Answer:
 
 
 def hang(connection: socket.socket) -> bool:
-    """Nothing, until the other side gives up."""
-    connection.recv(1)
+    """Nothing, until the other side gives up; what else it sends is not read."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLRDHUP)
+    poll.poll()
     return True
 
 
@@ -119,17 +123,24 @@ class early:  # noqa: N801 - used like the functions above
         self.answer = answer
 
 
+class at_once:  # noqa: N801
+    """An answer that is given before anything is read, TLS included."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
 class Receiver:
     """Listens on 127.0.0.1; answers are given in their order, the last one to all requests that follow."""
 
-    def __init__(self, *answers: Answer | early, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *answers: Answer | early | at_once, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._answers = list(answers) or [reply()]
         self._tls = tls
         self._lock = threading.Lock()
         self.requests: list[Request] = []
         self.connections = 0
         self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -163,6 +174,15 @@ class Receiver:
         for thread in self._threads:
             thread.join(30)
 
+    def hang_up_all(self) -> None:
+        """End all connections, and wait until they have ended."""
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join(30)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -176,6 +196,9 @@ class Receiver:
         with suppress(OSError, EOFError):  # ssl.SSLError is an OSError
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if isinstance(self._answers[0], at_once):
+                    self._answers[0].answer(connection)
+                    return
                 if self._tls is not None:
                     connection = self._tls.wrap_socket(connection, server_side=True)
                 with self._lock:
@@ -205,6 +228,8 @@ class Receiver:
             headers[name.lower()] = value.strip()
         with self._lock:
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, at_once):
+            raise EOFError
         if isinstance(answer, early):
             self.requests.append(Request(line, headers, b"", number))
             return answer.answer(connection)

@@ -1,10 +1,15 @@
 """OTLP over gRPC, by grpcio: the bytes of a batch are a request as they are, so no generated classes are needed.
 
+gRPC's core has threads and locks of its own, which no child has: one that is forked while they work and then makes a
+channel stops for ever, with the interpreter's lock held (seen with grpcio 1.85, with its fork support and without). So
+a child whose parent has sent by gRPC sends nothing, and says so.
+
 Source: OTLP specification 1.9, "OTLP/gRPC".
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +32,9 @@ except ImportError as error:
 __all__ = ["GrpcConnection", "GrpcTransport"]
 
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_AFTER_FORK = "gRPC does not work in a process whose parent has used it before the fork; use protocol http/protobuf"
 # "Failures". RESOURCE_EXHAUSTED only if the receiver says when it will have recovered.
 _LATER_CODES = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
-
-_inherited: list[object] = []  # channels of a parent process, which must not be closed, nor freed, in its child
 
 
 class GrpcTransport:
@@ -40,6 +44,7 @@ class GrpcTransport:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.used = False  # in this process, or in its parent before the fork
         self.target = settings.endpoint.target
         self.credentials = _credentials(settings) if settings.endpoint.secure else None
         given = dict(settings.headers)
@@ -86,6 +91,7 @@ class GrpcConnection:
         self._transport = transport
         self._channel: grpc.Channel | None = None
         self._export: Any = None
+        self._inherited = transport.used
 
     def send(self, body: bytes, patience: Patience) -> Answer:
         """Send a message and take the answer.
@@ -93,7 +99,10 @@ class GrpcConnection:
         Raises: OutOfTimeError.
         """
         transport = self._transport
+        if self._inherited:
+            return Answer(Verdict.NEVER, _AFTER_FORK)
         if self._channel is None:
+            transport.used = True
             _suppress_instrumentation()
             if transport.credentials is None:
                 self._channel = grpc.insecure_channel(transport.target, transport.options)
@@ -137,8 +146,8 @@ class GrpcConnection:
             channel.close()
 
     def forget(self) -> None:
-        """Leave a channel alone that the parent of this process goes on using."""
-        _inherited.append(self._channel)
+        """Leave a channel alone that the parent of this process goes on using: to free it would be to use it."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._channel))
         self._channel = None
 
 
