@@ -244,6 +244,6 @@ def flush_on_sigterm(timeout: float = 5.0) -> None:
             close_all(timeout)
             # As without us: whoever waits for this process sees that the signal ended it.
             signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     signal.signal(signal.SIGTERM, handle)
