@@ -24,7 +24,7 @@ from clew.exporters import (
     StdoutExporter,
     WriterExporter,
 )
-from clew.model import Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Stats, Status
+from clew.model import Event, Link, Resource, Scope, SpanContext, SpanKind, SpanLimits, SpanRecord, Stats, Status
 from clew.otlp import Batch
 from clew.propagation import attach, carry, extract, get_baggage, inject, with_baggage
 from clew.protocols import Clock, Exporter, Sampler
@@ -75,6 +75,7 @@ __all__ = [
     "Span",
     "SpanContext",
     "SpanKind",
+    "SpanLimits",
     "SpanRecord",
     "Stats",
     "Status",

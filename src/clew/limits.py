@@ -12,6 +12,7 @@ ATTRIBUTES_PER_SPAN = 128
 EVENTS_PER_SPAN = 128
 LINKS_PER_SPAN = 128
 ATTRIBUTES_PER_EVENT = 128
+ATTRIBUTES_PER_LINK = 128
 
 # A value nested deeper than this is replaced by a placeholder: cycles end here, and no decoder's stack is at risk.
 # protobuf's decoders refuse a whole request of more than 100 levels of messages: a mapping takes three of them, a list

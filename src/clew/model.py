@@ -14,6 +14,8 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from clew.limits import ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_LINK, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN
+
 __all__ = [
     "AttributeValue",
     "Attributes",
@@ -23,6 +25,7 @@ __all__ = [
     "Scope",
     "SpanContext",
     "SpanKind",
+    "SpanLimits",
     "SpanRecord",
     "Stats",
     "Status",
@@ -155,6 +158,21 @@ class SpanRecord(NamedTuple):
     @property
     def service_name(self) -> str:
         return self.resource.service_name
+
+
+class SpanLimits(NamedTuple):
+    """How much one span holds; what is beyond is dropped, and counted in the span.
+
+    Source: the OpenTelemetry specification, "Span Limits", "Attribute Limits".
+    """
+
+    attributes: int = ATTRIBUTES_PER_SPAN
+    events: int = EVENTS_PER_SPAN
+    links: int = LINKS_PER_SPAN
+    event_attributes: int = ATTRIBUTES_PER_EVENT
+    link_attributes: int = ATTRIBUTES_PER_LINK
+    value_length: int | None = None  # characters (bytes) of a value, also inside a list or mapping; None: any number
+    event_value_length: int | None = None  # the same for values of events and links
 
 
 class Stats(NamedTuple):

@@ -12,7 +12,7 @@ from clew._version import __version__
 from clew.errors import ConfigurationError
 from clew.exporters.noop import NoopExporter
 from clew.limits import BATCH_BYTES, BATCH_DELAY_SECONDS, BATCH_SPANS, CLOSE_TIMEOUT_SECONDS, QUEUE_BYTES
-from clew.model import Resource, Scope, SpanKind
+from clew.model import Resource, Scope, SpanKind, SpanLimits
 from clew.pipeline import Pipeline
 from clew.protocols import check_clock, check_exporter, check_sampler
 
@@ -46,6 +46,7 @@ class Tracer(TracerCore):
         batch_spans: spans of one batch, at the most.
         batch_delay: seconds after which a batch is exported that is not full.
         close_timeout: seconds that `flush` and `close` wait if they are not told how long, and the end of the program.
+        limits: of what one span holds.
 
     Raises: ConfigurationError.
     Thread: all methods may be called on any thread.
@@ -63,6 +64,7 @@ class Tracer(TracerCore):
         batch_spans: int = BATCH_SPANS,
         batch_delay: float = BATCH_DELAY_SECONDS,
         close_timeout: float = CLOSE_TIMEOUT_SECONDS,
+        limits: SpanLimits | None = None,
     ) -> None:
         if not isinstance(service_name, str) or not service_name.strip():
             raise ConfigurationError(
@@ -78,7 +80,7 @@ class Tracer(TracerCore):
         _check_seconds("batch_delay", batch_delay)
         _check_seconds("close_timeout", close_timeout, zero=True)
         self.resource = _resource(service_name, resource)
-        self._queue = Queue(max_queue_bytes, batch_spans, min(BATCH_BYTES, max_queue_bytes))
+        self._queue = Queue(max_queue_bytes, batch_spans, min(BATCH_BYTES, max_queue_bytes), _limits(limits))
         self._close_timeout = float(close_timeout)
         stages: list[Stage] = []
         # Both only where they are used: `import clew` is to be quick.
@@ -244,6 +246,19 @@ def _check_seconds(name: str, value: float, *, zero: bool = False) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value < float("inf") or (value == 0 and not zero):
         raise ConfigurationError(f"{name} is a number of seconds{'' if zero else ' above 0'}, not {value!r}.")
+
+
+def _limits(limits: SpanLimits | None) -> SpanLimits:
+    if limits is None:
+        return SpanLimits()
+    if not isinstance(limits, SpanLimits):
+        raise ConfigurationError(f"limits is a SpanLimits, as in SpanLimits(attributes=64), not {limits!r}.")
+    for name, value in zip(limits._fields, limits, strict=True):
+        if value is None and name.endswith("value_length"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+            raise ConfigurationError(f"{name} of SpanLimits is a whole number, 0 or more, not {value!r}.")
+    return limits
 
 
 def _resource(service_name: str, more: Mapping[str, AttributeValue] | None) -> Resource:

@@ -4,7 +4,19 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
-from clew.model import Attributes, Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Stats, Status
+from clew.model import (
+    Attributes,
+    Event,
+    Link,
+    Resource,
+    Scope,
+    SpanContext,
+    SpanKind,
+    SpanLimits,
+    SpanRecord,
+    Stats,
+    Status,
+)
 from clew.protocols import Clock
 
 __all__ = [
@@ -101,7 +113,7 @@ class Queue:
 
     start_worker: Callable[[], None] | None
     closed: bool  # spans that end from now on are dropped as "closed"
-    def __new__(cls, max_bytes: int, batch_spans: int, batch_bytes: int) -> Self: ...
+    def __new__(cls, max_bytes: int, batch_spans: int, batch_bytes: int, limits: SpanLimits = ...) -> Self: ...
     def take(self, timeout: float) -> tuple[bytes, int] | None:
         """The next batch: (concatenated ScopeSpans.spans fields, number of spans).
 

@@ -1,6 +1,6 @@
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from clew._hot.buffer cimport Buffer
 from clew._hot.ids cimport fork_number
@@ -25,6 +25,9 @@ cdef class Queue:
     cdef public bint closed
     cdef object __weakref__
     cdef Py_ssize_t max_bytes, batch_spans, batch_bytes
+    # What one span holds; here, because every span has its queue at hand. A length below 0 is none.
+    cdef uint32_t max_attributes, max_events, max_links, max_event_attributes, max_link_attributes
+    cdef Py_ssize_t value_length, event_value_length
     # This process's share; `reset` sets all of it to nothing in a child.
     cdef unsigned int process
     cdef bint worker_started, waiting, woken

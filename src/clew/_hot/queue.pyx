@@ -14,7 +14,7 @@ from clew._hot.buffer cimport Buffer, free_buffer, reserve, trim
 from clew._hot.clock cimport monotonic_ns
 from clew._hot.ids cimport fork_number
 
-from clew.model import Stats
+from clew.model import SpanLimits, Stats
 
 cdef extern from "pythread.h":
     ctypedef void* PyThread_type_lock
@@ -33,7 +33,13 @@ cdef void free_chunk(Chunk* chunk) noexcept:
 
 @cython.final
 cdef class Queue:
-    def __cinit__(self, Py_ssize_t max_bytes, Py_ssize_t batch_spans, Py_ssize_t batch_bytes):
+    def __cinit__(self, Py_ssize_t max_bytes, Py_ssize_t batch_spans, Py_ssize_t batch_bytes, limits=SpanLimits()):
+        (
+            self.max_attributes, self.max_events, self.max_links, self.max_event_attributes, self.max_link_attributes,
+            value_length, event_value_length,
+        ) = limits
+        self.value_length = -1 if value_length is None else value_length
+        self.event_value_length = -1 if event_value_length is None else event_value_length
         self.max_bytes = max_bytes
         self.batch_spans = batch_spans
         self.batch_bytes = batch_bytes

@@ -49,7 +49,7 @@ cdef class Span:
     cdef int64_t now(self) noexcept
     cdef int64_t given_time(self, object time_ns) except? -1
     cdef int set_all(self, object attributes) except -1
-    cdef int copy_attributes(self, object attributes, Attributes* copies) except -1
+    cdef int copy_attributes(self, object attributes, Attributes* copies, uint32_t limit) except -1
     cdef int record(self, object error, object attributes, int64_t time_ns) except -1
     cdef int describe(self, object error, object attributes, int64_t time_ns) except -1
     cdef Span enter(self)

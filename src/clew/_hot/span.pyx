@@ -23,7 +23,6 @@ from clew._hot.values cimport (
 from operator import index
 
 from clew._hot.failures import is_cancellation, stack_trace, type_name
-from clew.limits import ATTRIBUTES_PER_EVENT, ATTRIBUTES_PER_SPAN, EVENTS_PER_SPAN, LINKS_PER_SPAN
 from clew.model import Event, Link, SpanContext, SpanKind, Status
 
 cdef extern from "Python.h":
@@ -40,11 +39,6 @@ cdef extern from "Python.h":
     Py_ssize_t PyVectorcall_NARGS(size_t count) noexcept
     object PyUnicode_New(Py_ssize_t size, uint32_t maxchar)
     uint8_t* PyUnicode_1BYTE_DATA(object text) noexcept
-
-cdef uint32_t MAX_ATTRIBUTES = ATTRIBUTES_PER_SPAN
-cdef uint32_t MAX_EVENT_ATTRIBUTES = ATTRIBUTES_PER_EVENT
-cdef uint32_t MAX_EVENTS = EVENTS_PER_SPAN
-cdef uint32_t MAX_LINKS = LINKS_PER_SPAN
 
 NO_TEXT = ""
 KINDS = (None, *SpanKind)
@@ -233,10 +227,10 @@ cdef class Span:
                 bits and anything else is recorded as its str().
         """
         if self.state == RECORDING:
-            value = snapshot(value, &self.queue.coerced)
+            value = snapshot(value, self.queue.value_length, &self.queue.coerced)
             key = exact_text(key, &self.queue.coerced)
             if self.state == RECORDING:  # to copy the value may have run code
-                store(&self.attributes_, <str> key, value, MAX_ATTRIBUTES)
+                store(&self.attributes_, <str> key, value, self.queue.max_attributes)
 
     def set_attributes(self, attributes):
         """Set all attributes of a mapping."""
@@ -246,18 +240,18 @@ cdef class Span:
     cdef int set_all(self, object attributes) except -1:
         cdef Attributes copies
         cdef uint32_t i
-        cdef Py_ssize_t done = update_plain(&self.attributes_, attributes, MAX_ATTRIBUTES)
+        cdef uint32_t limit = self.queue.max_attributes
+        cdef Py_ssize_t length = self.queue.value_length
+        cdef Py_ssize_t done = update_plain(&self.attributes_, attributes, limit, length)
         if done < 0:
             return 0
         forget(&copies)
         try:
-            update_rest(&copies, attributes, done, MAX_ATTRIBUTES, &self.queue.coerced)
+            update_rest(&copies, attributes, done, limit, length, &self.queue.coerced)
             if self.state == RECORDING:  # to copy the values may have run code
                 self.attributes_.dropped += copies.dropped
                 for i in range(copies.count):
-                    store(
-                        &self.attributes_, <str> copies.items[i].key, <object> copies.items[i].value, MAX_ATTRIBUTES
-                    )
+                    store(&self.attributes_, <str> copies.items[i].key, <object> copies.items[i].value, limit)
         finally:
             clear(&copies)
         return 0
@@ -274,8 +268,8 @@ cdef class Span:
         if self.state == RECORDING:
             now = self.now() if time_ns is None else self.given_time(time_ns)
             name = exact_text(name, &self.queue.coerced)
-            self.copy_attributes(attributes, &copies)
-            note = add_note(&self.events_, name, &copies, MAX_EVENTS) if self.state == RECORDING else NULL
+            self.copy_attributes(attributes, &copies, self.queue.max_event_attributes)
+            note = add_note(&self.events_, name, &copies, self.queue.max_events) if self.state == RECORDING else NULL
             if note != NULL:
                 note.time_ns = now
             clear(&copies)
@@ -294,8 +288,10 @@ cdef class Span:
             if target is None:
                 self.queue.coerced += 1
                 return
-            self.copy_attributes(attributes, &copies)
-            note = add_note(&self.links_, target.trace_state, &copies, MAX_LINKS) if self.state == RECORDING else NULL
+            self.copy_attributes(attributes, &copies, self.queue.max_link_attributes)
+            note = NULL
+            if self.state == RECORDING:
+                note = add_note(&self.links_, target.trace_state, &copies, self.queue.max_links)
             if note != NULL:
                 note.trace_high = target.trace_high
                 note.trace_low = target.trace_low
@@ -303,14 +299,15 @@ cdef class Span:
                 note.flags = target.flags & 0xFF | PARENT_KNOWN | (PARENT_REMOTE if target.remote else 0)
             clear(&copies)
 
-    cdef int copy_attributes(self, object attributes, Attributes* copies) except -1:
-        cdef Py_ssize_t done
+    cdef int copy_attributes(self, object attributes, Attributes* copies, uint32_t limit) except -1:
+        """Those of an event or a link."""
+        cdef Py_ssize_t done, length = self.queue.event_value_length
         forget(copies)
         if attributes is not None:
-            done = update_plain(copies, attributes, MAX_EVENT_ATTRIBUTES)
+            done = update_plain(copies, attributes, limit, length)
             if done >= 0:
                 try:
-                    update_rest(copies, attributes, done, MAX_EVENT_ATTRIBUTES, &self.queue.coerced)
+                    update_rest(copies, attributes, done, limit, length, &self.queue.coerced)
                 except:  # KeyboardInterrupt in a value's __str__
                     clear(copies)
                     raise
@@ -476,7 +473,7 @@ cdef class Span:
             queue.commit(start)
 
     cdef void finish_unended(self) noexcept:
-        store(&self.attributes_, UNFINISHED, True, MAX_ATTRIBUTES + 1)
+        store(&self.attributes_, UNFINISHED, True, self.queue.max_attributes + 1)
         self.finish(self.now())
 
     cdef void encode(self, Buffer* buffer) noexcept:

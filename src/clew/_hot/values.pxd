@@ -18,12 +18,12 @@ cdef struct Attributes:
     uint32_t dropped
 
 
-cdef object snapshot(object value, Py_ssize_t* coerced)
+cdef object snapshot(object value, Py_ssize_t length, Py_ssize_t* coerced)
 cdef str exact_text(object value, Py_ssize_t* coerced)
 cdef bint store(Attributes* attributes, str key, object value, uint32_t limit) noexcept
-cdef Py_ssize_t update_plain(Attributes* attributes, object mapping, uint32_t limit) noexcept
+cdef Py_ssize_t update_plain(Attributes* attributes, object mapping, uint32_t limit, Py_ssize_t length) noexcept
 cdef int update_rest(
-    Attributes* attributes, object mapping, Py_ssize_t done, uint32_t limit, Py_ssize_t* coerced
+    Attributes* attributes, object mapping, Py_ssize_t done, uint32_t limit, Py_ssize_t length, Py_ssize_t* coerced
 ) except -1
 cdef dict as_dict(Attributes* attributes)
 cdef void clear(Attributes* attributes) noexcept

@@ -42,13 +42,15 @@ cdef inline bint fits(object number) noexcept:
     return overflow == 0
 
 
-cdef inline object snapshot(object value, Py_ssize_t* coerced):
-    """A copy of a value that nobody else can change.
+cdef inline object snapshot(object value, Py_ssize_t length, Py_ssize_t* coerced):
+    """A copy of a value that nobody else can change, its texts cut to `length` unless that is below 0.
 
     Raises: only what is no `Exception` (KeyboardInterrupt in a value's `__str__`).
     """
     cdef Py_ssize_t room = MAX_ITEMS
     cdef type kind = type(value)
+    if length >= 0:
+        return cut(copied(value, 0, &room, coerced), length, coerced)
     if kind is str or kind is bool or kind is float or kind is bytes or value is None:
         return value
     if kind is int and fits(value):
@@ -107,6 +109,19 @@ cdef object copied(object value, int depth, Py_ssize_t* room, Py_ssize_t* coerce
     except Exception:
         pass  # a container that cannot be read is worth its text, below
     return exact_text(value, coerced)
+
+
+cdef object cut(object value, Py_ssize_t length, Py_ssize_t* coerced):
+    """What `copied` gave, no text or bytes in it longer than `length`."""
+    if type(value) is str or type(value) is bytes:
+        if len(value) > length:
+            coerced[0] += 1
+            return value[:length]
+    elif type(value) is tuple:
+        return tuple([cut(item, length, coerced) for item in <tuple> value])
+    elif type(value) is dict:
+        return {key: cut(item, length, coerced) for key, item in (<dict> value).items()}
+    return value
 
 
 cdef inline str type_name(object value):
@@ -177,15 +192,15 @@ cdef bint store(Attributes* attributes, str key, object value, uint32_t limit) n
     return True
 
 
-cdef Py_ssize_t update_plain(Attributes* attributes, object mapping, uint32_t limit) noexcept:
-    """Set the keys of a mapping up to the first that needs Python code to be copied.
+cdef Py_ssize_t update_plain(Attributes* attributes, object mapping, uint32_t limit, Py_ssize_t length) noexcept:
+    """Set the keys of a mapping up to the first that needs Python code to be copied, or to be cut.
 
     Returns: how many; -1 if that was all of them, as it usually is.
     """
     cdef Py_ssize_t position = 0, done = 0
     cdef PyObject* key
     cdef PyObject* value
-    if type(mapping) is not dict:
+    if type(mapping) is not dict or length >= 0:
         return 0
     while PyDict_Next(mapping, &position, &key, &value):
         if type(<object> key) is not str or not is_plain(<object> value):
@@ -199,7 +214,7 @@ cdef Py_ssize_t update_plain(Attributes* attributes, object mapping, uint32_t li
 
 
 cdef int update_rest(
-    Attributes* attributes, object mapping, Py_ssize_t done, uint32_t limit, Py_ssize_t* coerced
+    Attributes* attributes, object mapping, Py_ssize_t done, uint32_t limit, Py_ssize_t length, Py_ssize_t* coerced
 ) except -1:
     """Set the keys of any mapping, but for the first `done`.
 
@@ -211,7 +226,7 @@ cdef int update_rest(
         coerced[0] += 1
         return 0
     for name, item in pairs[done:]:
-        store(attributes, exact_text(name, coerced), snapshot(item, coerced), limit)
+        store(attributes, exact_text(name, coerced), snapshot(item, length, coerced), limit)
     return 0
 
 
