@@ -15,9 +15,7 @@ from clew.cli.terminal import byte_progress
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-
-    from clew.model import SpanRecord
+    from collections.abc import Iterator
 
 __all__ = ["configure", "run"]
 
@@ -56,14 +54,15 @@ def run(args: argparse.Namespace) -> int:
         args.refuse("standard input can be read only once")
     if args.out == "-" and args.json:
         args.refuse("--json prints on standard output, where the spans go")
-    form = args.to or _SUFFIXES.get(Path(args.out.removesuffix(".gz")).suffix)
+    form: str | None = args.to or _SUFFIXES.get(Path(args.out.removesuffix(".gz")).suffix)
     if form is None:
         args.refuse("OUT's name does not tell the format: end it in .jsonl or .pb, or use --to")
+        return 2
     from clew.cli.view_output import DamageReport, count, say
     from clew.formats import TraceFile, records_of
-    from clew.otlp import encode_traces
+    from clew.formats.writing import FORMATS
 
-    encode: Callable[[list[SpanRecord]], bytes] = encode_traces if form == "pb" else _json_lines
+    writer = FORMATS[form].make_writer()
     spans = damaged = 0
     with _output(args.out, force=args.force) as out:
         for path in args.files:
@@ -72,22 +71,17 @@ def run(args: argparse.Namespace) -> int:
             report = DamageReport(file.name)
             with file, byte_progress("converting", file.size_bytes) as on_bytes:
                 for records in records_of(file.items(on_bytes=on_bytes), report.add):
-                    out.write(encode(records))
+                    out.write(writer.encode(records))
                     spans += len(records)
             sentences = list(report.sentences())
             damaged += len(sentences) > 0
             report.say()
+        out.write(writer.finish())
     if args.json:
         print(json.dumps({"spans": spans, "files": len(args.files), "damaged_files": damaged}))
     else:
         say(f"{count(spans, 'span')} written")
     return 0
-
-
-def _json_lines(records: list[SpanRecord]) -> bytes:
-    from clew.cli.view_output import json_lines
-
-    return "".join(line + "\n" for line in json_lines(records)).encode()
 
 
 @contextmanager

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from clew.pretty import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from rich.console import Console
 
     from clew.formats import Damage
-    from clew.model import Resource, Scope, SpanRecord
+    from clew.model import SpanRecord
     from clew.render import Totals
 
-__all__ = ["DamageReport", "Output", "count", "json_lines", "say"]
+__all__ = ["DamageReport", "Output", "count", "say"]
 
 _RANGES_NAMED = 10  # the rest is only counted
 
@@ -43,8 +43,10 @@ class Output:
             is_continued: other spans of this trace were printed before.
         """
         if self._console is None:
+            from clew.formats.writing import json_lines
+
             for line in json_lines(records):
-                sys.stdout.write(line + "\n")
+                sys.stdout.write(line.decode() + "\n")
             if totals is not None and totals.spans > len(records):
                 hidden = totals.spans - len(records)
                 trace_id = records[0].trace_id
@@ -64,22 +66,6 @@ class Output:
             from clew.render import Legend
 
             self._console.print(Legend())
-
-
-def json_lines(records: Iterable[SpanRecord]) -> Iterable[str]:
-    """Records as OTLP JSON Lines, one for each resource and scope."""
-    from clew.otlp import Batch, encode_span
-
-    groups: list[tuple[Resource, Scope, list[SpanRecord]]] = []
-    for record in records:
-        for resource, scope, spans in groups:
-            if resource == record.resource and scope == record.scope:
-                spans.append(record)
-                break
-        else:
-            groups.append((record.resource, record.scope, [record]))
-    for resource, scope, spans in groups:
-        yield Batch(b"".join(map(encode_span, spans)), len(spans), resource, scope).to_json().decode()
 
 
 class DamageReport:

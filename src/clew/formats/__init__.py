@@ -1,4 +1,4 @@
-"""Reading trace files of any size: OTLP JSON Lines, OTLP protobuf, go-tor's traces.json; plain or gzip."""
+"""Reading and writing trace files of any size; `writing.FORMATS` is the table of them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from clew.formats.detect import AnyReader, detect
 from clew.formats.files import TraceFile, read_items
 from clew.formats.follow import Arriving, Tail
 from clew.formats.reading import Block, Damage, Glance, Item, Reader, glances_of, records_of
+from clew.formats.writing import FORMATS, Format, Losses, Writer, format_of_name
 
 __all__ = [
+    "FORMATS",
     "AnyReader",
     "Arriving",
     "Block",
     "Chooser",
     "Damage",
+    "Format",
     "Gathered",
     "Gatherer",
     "Glance",
     "Item",
+    "Losses",
     "Query",
     "Reader",
     "Tail",
     "TraceFile",
+    "Writer",
     "detect",
+    "format_of_name",
     "glances_of",
     "read_items",
     "records_of",

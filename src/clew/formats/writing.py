@@ -1,0 +1,168 @@
+"""Writing trace files: the formats there are, what writes each of them, and what each could not hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from clew.otlp import Batch, encode_span, encode_traces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from clew.formats.reading import Reader
+    from clew.model import Resource, Scope, SpanRecord
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Losses",
+    "OtlpJsonWriter",
+    "OtlpProtobufWriter",
+    "Writer",
+    "format_of_name",
+    "json_lines",
+]
+
+
+class Losses:
+    """What a format could not hold, counted."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How often each loss happened, in the order in which they were first met."""
+        return MappingProxyType(self._counts)
+
+    def add(self, what: str, count: int = 1) -> None:
+        """Count a loss.
+
+        Args:
+            what: begins with a noun in the singular: "link (Zipkin has none)". One of a few sentences of the writer's
+                own: it holds nothing out of the spans.
+            count: how often; 0 is no loss.
+        """
+        if count:
+            self._counts[what] = self._counts.get(what, 0) + count
+
+    def sentences(self) -> Iterator[str]:
+        """What was lost, such as "3 links (Zipkin has none)"."""
+        for what, count in self._counts.items():
+            noun, space, rest = what.partition(" ")
+            yield f"{count:,} {noun}{'' if count == 1 else 's'}{space}{rest}"
+
+
+class Writer(ABC):
+    """Writes one file: records in, bytes out, with bounded memory.
+
+    Thread: one.
+    """
+
+    def __init__(self) -> None:
+        self.losses = Losses()
+
+    @abstractmethod
+    def encode(self, records: list[SpanRecord]) -> bytes:
+        """Take records and give the bytes that are due, at the first call with what a file begins with.
+
+        Raises:
+            EncodeError: a record that no format has a place for.
+        """
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """Nothing follows: give what is left, and what a file ends with. Without records it is a valid empty file."""
+
+
+class OtlpJsonWriter(Writer):
+    """Writes OTLP JSON Lines. They hold everything."""
+
+    def encode(self, records: list[SpanRecord]) -> bytes:
+        return b"".join(line + b"\n" for line in json_lines(records))
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class OtlpProtobufWriter(Writer):
+    """Writes TracesData messages, glued together, which makes one message. It holds everything."""
+
+    def encode(self, records: list[SpanRecord]) -> bytes:
+        return encode_traces(records)
+
+    def finish(self) -> bytes:
+        return b""
+
+
+def json_lines(records: Iterable[SpanRecord]) -> Iterator[bytes]:
+    """Records as OTLP JSON Lines, one for each resource and scope, without newlines.
+
+    Raises:
+        EncodeError: see `clew.otlp.encode_span`.
+    """
+    groups: list[tuple[Resource, Scope, list[SpanRecord]]] = []
+    for record in records:
+        for resource, scope, spans in groups:
+            if resource == record.resource and scope == record.scope:
+                spans.append(record)
+                break
+        else:
+            groups.append((record.resource, record.scope, [record]))
+    for resource, scope, spans in groups:
+        yield Batch(b"".join(map(encode_span, spans)), len(spans), resource, scope).to_json()
+
+
+class Format(NamedTuple):
+    """A format, and what writes and reads it. They are loaded when they are needed: "module:name"."""
+
+    suffixes: tuple[str, ...]  # of files' names, of which the longest counts
+    description: str  # half a sentence
+    writer: str  # a Writer, made without arguments
+    reader: str = ""  # a Reader, made with the trace ids that are wanted, or None; "" where the content tells all
+    is_by_trace: bool = False  # its writer must get each trace's spans one after the other
+
+    def make_writer(self) -> Writer:
+        """A writer for one file.
+
+        Raises:
+            ModuleNotFoundError: it needs a package that is not installed.
+        """
+        writer: Writer = _load(self.writer)()
+        return writer
+
+    def reader_maker(self) -> Callable[[frozenset[str] | None], Reader]:
+        """What makes a reader, given the trace ids that are wanted.
+
+        Raises:
+            ModuleNotFoundError: as above.
+        """
+        maker: Callable[[frozenset[str] | None], Reader] = _load(self.reader)
+        return maker
+
+
+FORMATS: Final[dict[str, Format]] = {
+    "jsonl": Format(
+        (".jsonl",), "OTLP JSON Lines", "clew.formats.writing:OtlpJsonWriter", "clew.formats.json_reader:JsonReader"
+    ),
+    "pb": Format((".pb", ".binpb"), "OTLP protobuf", "clew.formats.writing:OtlpProtobufWriter"),
+}
+
+
+def format_of_name(name: str) -> str | None:
+    """The format that a file's name asks for, a key of FORMATS; None if it tells none.
+
+    Args:
+        name: with or without .gz behind it.
+    """
+    name = name.lower().removesuffix(".gz")
+    fitting = [(len(end), key) for key, form in FORMATS.items() for end in form.suffixes if name.endswith(end)]
+    return max(fitting)[1] if fitting else None
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
