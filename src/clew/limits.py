@@ -97,6 +97,9 @@ BAGGAGE_MEMBERS = 64
 # A line or a message longer than this is damaged, or an attack on memory (OTLP bodies are at most 64 MiB).
 LINE_BYTES = 64 * MIB
 
+# Spans that a reader gives at once where the file has no larger parts of its own: 1 MB, and loops that are long enough.
+BLOCK_SPANS = 512
+
 # What an xz file may ask for to be decompressed: its header can claim 4 GiB. `xz -9` needs half of this.
 XZ_MEMORY_BYTES = 128 * MIB
 

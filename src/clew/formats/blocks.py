@@ -1,4 +1,4 @@
-"""Blocks of the three formats: a line of OTLP/JSON, an OTLP protobuf message, a go-tor object."""
+"""Blocks of the formats: a line of OTLP/JSON, an OTLP protobuf message, a go-tor object, spans that were read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clew.otlp.json import decode_object
 if TYPE_CHECKING:
     from clew.model import SpanRecord
 
-__all__ = ["GoTorBlock", "OtlpJsonBlock", "OtlpProtobufBlock"]
+__all__ = ["GoTorBlock", "OtlpJsonBlock", "OtlpProtobufBlock", "RecordsBlock"]
 
 _ERROR_CODES = (2, "STATUS_CODE_ERROR")  # the number is OTLP's form, the name protobuf's
 _UNNAMED_SERVICE = Resource().service_name
@@ -117,3 +117,19 @@ class GoTorBlock(Block):
 
     def records(self) -> list[SpanRecord]:
         return [span_from_object(self._value)]
+
+
+class RecordsBlock(Block):
+    """Spans of a reader that can do nothing quicker than read them."""
+
+    __slots__ = ("_records",)
+
+    def __init__(self, number: int, records: list[SpanRecord]) -> None:
+        super().__init__(number)
+        self._records = records
+
+    def glances(self) -> list[Glance]:
+        return list(map(Glance.of, self._records))
+
+    def records(self) -> list[SpanRecord]:
+        return self._records

@@ -45,6 +45,10 @@ def detect(head: bytes, *, is_whole: bool) -> Callable[[frozenset[str] | None], 
     framing = find_framing(head)
     if framing is not None and (is_whole or len(head) >= _PROTOBUF_BYTES):
         return partial(ProtobufReader, framing)
+    if _is_csv(head):
+        from clew.formats.csv_table import CsvReader
+
+        return CsvReader
     if _JSON.search(head):
         return JsonReader
     start = b"".join(head.lstrip(_BLANK).split())
@@ -53,6 +57,12 @@ def detect(head: bytes, *, is_whole: bool) -> Callable[[frozenset[str] | None], 
     if is_whole or len(head) >= HEAD_BYTES:
         raise FormatError("it is in no format that clew reads: OTLP JSON Lines, OTLP protobuf, or go-tor's traces.json")
     return None
+
+
+def _is_csv(head: bytes) -> bool:
+    """Whether the first line names the columns of both ids."""
+    names = {name.strip(b'"') for name in head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip().split(b",")}
+    return {b"trace_id", b"span_id"} <= names
 
 
 class AnyReader(Reader):

@@ -149,6 +149,9 @@ FORMATS: Final[dict[str, Format]] = {
         (".jsonl",), "OTLP JSON Lines", "clew.formats.writing:OtlpJsonWriter", "clew.formats.json_reader:JsonReader"
     ),
     "pb": Format((".pb", ".binpb"), "OTLP protobuf", "clew.formats.writing:OtlpProtobufWriter"),
+    "csv": Format(
+        (".csv",), "a CSV table of spans", "clew.formats.csv_table:CsvWriter", "clew.formats.csv_table:CsvReader"
+    ),
 }
 
 
