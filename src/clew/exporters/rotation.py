@@ -7,20 +7,35 @@ the lock of the file but the renaming: to compress takes seconds.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import gzip
 import os
 import re
-import threading
+import shutil
+import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from clew._hot import fork_count
+from clew.exporters._patience import of_system
+from clew.exporters._shared_file import open_private, sync_folder
+from clew.pipeline import allocate_lock
+
+if TYPE_CHECKING:
+    import io
+    from _thread import LockType
 
 __all__ = ["Rotation"]
 
 _TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}Z"
 _FIRST_TIME = re.compile(rb'"startTimeUnixNano":"(\d{1,20})"')
 _FIRST_BYTES = 64 * 1024
-_MODE = 0o600
 _BLOCK = 1024 * 1024
+_PACKED = ".gz"
+_UNFINISHED = ".gz.tmp"
 
 
 class Rotation:
@@ -32,7 +47,7 @@ class Rotation:
         keep: how many files are kept beside the current one; None for all.
         compress: whether they are compressed (gzip).
 
-    Thread: `is_due` and `put_aside` by one at a time.
+    Thread: one at a time.
     """
 
     def __init__(self, max_bytes: int | None, max_age: float | None, keep: int | None, *, compress: bool) -> None:
@@ -41,12 +56,14 @@ class Rotation:
         self._keep = keep
         self._compress = compress
         self._began: tuple[tuple[int, int], float] | None = None  # which file, and when its first span began
-        self._cleaner: threading.Thread | None = None
+        self._cleaner: tuple[int, LockType] | None = None  # the process that cleans, and what it holds while it does
+        self._problem: Exception | None = None
 
     def is_due(self, descriptor: int) -> bool:
         """Whether the file is to be put aside before anything more is written to it."""
         status = os.fstat(descriptor)
         if status.st_size == 0:
+            self._began = None  # it was emptied, perhaps
             return False
         if self._max_bytes is not None and status.st_size >= self._max_bytes:
             return True
@@ -60,48 +77,76 @@ class Rotation:
         return time.time() - self._began[1] >= self._max_age
 
     def put_aside(self, path: str) -> None:
-        """Rename the file, under its lock."""
+        """Rename the file, under its lock.
+
+        Raises: OSError.
+        """
         while True:
             when = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
             stem, suffix = os.path.splitext(path)  # noqa: PTH122 - a str, as everywhere with this file
             aside = f"{stem}.{when}{suffix}"
-            if not os.path.lexists(aside):
+            if not os.path.lexists(aside) and not os.path.lexists(aside + _PACKED):
                 break
         os.rename(path, aside)  # noqa: PTH104
 
     def clean(self, path: str) -> None:
         """Compress and delete on a thread of its own, without the lock."""
-        if (not self._compress and self._keep is None) or (self._cleaner is not None and self._cleaner.is_alive()):
+        if (not self._compress and self._keep is None) or self._is_cleaning():
             return  # what it does not see, the next one does
+        done = allocate_lock()
+        done.acquire()
+        self._cleaner = fork_count(), done
         try:
-            self._cleaner = threading.Thread(target=self._clean, args=(path,), name="clew-rotate", daemon=True)
-            self._cleaner.start()
+            # The system's, as the worker is: gevent's would wait until the worker yields to it.
+            of_system("_thread", "start_new_thread")(self._clean_beside, (path, done))
         except RuntimeError:
             self._cleaner = None  # no thread to be had, at the end of the program: the next program cleans
 
     def wait(self, timeout: float) -> None:
         """Until what was put aside is compressed, for so many seconds at the most. What is not is readable as it is."""
-        if self._cleaner is not None:
-            self._cleaner.join(timeout)
+        if self._cleaner is not None and self._is_cleaning() and self._cleaner[1].acquire(timeout=timeout):
+            self._cleaner[1].release()
+
+    def take_problem(self) -> Exception | None:
+        """What went wrong while it cleaned, since the last time that this was asked."""
+        problem, self._problem = self._problem, None
+        return problem
+
+    def _is_cleaning(self) -> bool:
+        """Whether a thread of this process does: a child has none of its parent's."""
+        return self._cleaner is not None and self._cleaner[0] == fork_count() and self._cleaner[1].locked()
+
+    def _clean_beside(self, path: str, done: LockType) -> None:
+        try:
+            self._clean(path)
+        except Exception as error:  # noqa: BLE001 - the program's stderr is not ours; it is told with the next batch
+            self._problem = error
+        finally:
+            done.release()
 
     def _clean(self, path: str) -> None:
-        aside = self._aside(path)
+        aside, unfinished = _look(path)
+        for each in unfinished - set(aside):
+            _remove(each + _UNFINISHED)  # its file was deleted by somebody
         if self._keep is not None:
             surplus = max(len(aside) - self._keep, 0)
             for each in aside[:surplus]:
                 _remove(each)
+                _remove(each + _PACKED)
             aside = aside[surplus:]
         if self._compress:
             for each in aside:
-                if not each.endswith(".gz"):
-                    _compress(each)
+                _compress(each)
 
-    def _aside(self, path: str) -> list[str]:
-        """What was put aside, the oldest first."""
-        folder, name = os.path.split(path)
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        pattern = re.compile(rf"{re.escape(stem)}\.{_TIME}{re.escape(suffix)}(?:\.gz)?")
-        return sorted(os.path.join(folder, each) for each in os.listdir(folder) if pattern.fullmatch(each))  # noqa: PTH118, PTH208
+
+def _look(path: str) -> tuple[list[str], set[str]]:
+    """What was put aside, the oldest first and without .gz; and of which of them there are unfinished ones."""
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    pattern = re.compile(rf"({re.escape(stem)}\.{_TIME}{re.escape(suffix)})(\.gz(?:\.tmp)?)?")
+    found = list(filter(None, map(pattern.fullmatch, os.listdir(folder))))  # noqa: PTH208
+    aside = {os.path.join(folder, each[1]) for each in found if each[2] != _UNFINISHED}  # noqa: PTH118
+    return sorted(aside), {os.path.join(folder, each[1]) for each in found if each[2] == _UNFINISHED}  # noqa: PTH118
 
 
 def _remove(path: str) -> None:
@@ -110,22 +155,50 @@ def _remove(path: str) -> None:
 
 
 def _compress(path: str) -> None:
-    """Replace a file by a compressed one. Whatever stops it, one of the two is there, whole."""
-    import gzip
-    import shutil
+    """Replace a file by a compressed one. Whatever stops it, one of the two is there, whole.
 
-    temporary = f"{path}.{os.getpid()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    Raises: OSError, also where the file system has no locks.
+    """
     try:
-        with open(path, "rb") as source, open(os.open(temporary, flags, _MODE), "wb") as raw:  # noqa: PTH123
+        # A pipe in its place would keep us waiting.
+        descriptor = open_private(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return  # it is compressed, or was deleted by another process
+    with open(descriptor, "rb") as source:  # noqa: PTH123
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(errno.ENOTSUP, "what was put aside is no file any more", path)
+        try:
+            # From whoever compresses it too, and from whoever may still write to it.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        try:
+            if _is_at(path, before):
+                _write_packed(source, path)
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _write_packed(source: io.BufferedReader, path: str) -> None:
+    temporary = path + _UNFINISHED
+    _remove(temporary)  # of a process that was killed: nobody else has the lock
+    try:
+        with open(open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as raw:  # noqa: PTH123
             with gzip.GzipFile("", "wb", 6, raw, os.fstat(source.fileno()).st_mtime) as packed:
                 shutil.copyfileobj(source, packed, _BLOCK)
             raw.flush()
-            os.fsync(raw.fileno())  # before the other one goes
-    except FileNotFoundError:
-        return  # another process compressed it, or deleted it
+            os.fsync(raw.fileno())
+        os.rename(temporary, path + _PACKED)  # noqa: PTH104
+        sync_folder(os.path.dirname(path))  # noqa: PTH120 - before the other one goes
     except OSError:
-        _remove(temporary)  # the disk is full, say: it stays as it is
-        return
-    os.rename(temporary, f"{path}.gz")  # noqa: PTH104
+        _remove(temporary)  # the disk is full, say: the file stays as it is
+        raise
     _remove(path)
+
+
+def _is_at(path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), status)  # noqa: PTH116
+    except FileNotFoundError:
+        return False

@@ -222,7 +222,7 @@ def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr("clew.exporters.file.fcntl.flock", refuse)
+    monkeypatch.setattr("clew.exporters._shared_file.fcntl.flock", refuse)
     path.write_bytes(LINE + b'{"resourceSpans":[')
     write(path, "a")
     first, torn, last = path.read_bytes().splitlines()
@@ -292,7 +292,7 @@ def test_a_piece_that_is_no_longer_the_end_is_not_cut(path: Path, monkeypatch: p
         torn.called = True  # type: ignore[attr-defined]
         return real(descriptor, bytes(data)[:10])
 
-    monkeypatch.setattr("clew.exporters.file.os.write", torn)
+    monkeypatch.setattr("clew.exporters._shared_file.os.write", torn)
     with Tracer("test", exporter) as tracer:
         tracer.start_span("a").end()
         assert not tracer.flush(SECONDS)
