@@ -35,6 +35,7 @@ __all__ = [
     "remote_span",
     "spans_to_json",
     "spans_to_records",
+    "split_by_scope",
     "traces_to_records",
     "use_span",
 ]
@@ -204,6 +205,15 @@ def attributes_to_json(attributes: bytes) -> bytes:
 
 def spans_to_records(spans: bytes, resource: Resource, scope: Scope) -> list[SpanRecord]:
     """Concatenated ScopeSpans.spans fields as records. Raises DecodeError."""
+
+def split_by_scope(spans: bytes) -> list[tuple[bytes, int, int]]:
+    """What came out of a queue, by scope: tuples of spans, how many they are, and the number of their scope.
+
+    Args:
+        spans: concatenated ScopeSpans.spans fields, those of other scopes than number 0 marked.
+
+    Raises: DecodeError.
+    """
 
 def traces_to_records(data: bytes) -> list[SpanRecord]:
     """A TracesData message as records. Raises DecodeError."""
