@@ -17,7 +17,7 @@ from clew.model import (
     Stats,
     Status,
 )
-from clew.protocols import Clock
+from clew.protocols import Clock, Sampler
 
 __all__ = [
     "CURRENT",
@@ -92,7 +92,10 @@ class Span:
 class TracerCore:
     """What `clew.Tracer` is built on: makes spans, and puts those that ended into a `Queue`."""
 
-    def __init__(self, queue: Queue, sampler: object, clock: Clock | None = None) -> None: ...
+    def __init__(self, queue: Queue, sampler: Sampler, clock: Clock | None = None) -> None: ...
+    @property
+    def sampler(self) -> Sampler:
+        """What decides which traces are recorded."""
     def start_span(
         self,
         name: str,

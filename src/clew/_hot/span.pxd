@@ -68,6 +68,7 @@ cdef Span get_current()
 cdef Span as_span(object parent)
 cdef Span previous_of(object token)
 cdef Span still_valid(Span span)
+cdef void make_valid(Span span) noexcept
 cdef object current  # the context variable
 cdef int64_t read_given(object clock, bint wall, Queue queue) noexcept
 cdef void finish_open(OpenSpan* node) noexcept

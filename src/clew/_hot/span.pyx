@@ -591,6 +591,14 @@ cdef Span still_valid(Span span):
     return span
 
 
+cdef void make_valid(Span span) noexcept:
+    """It is to be current once more, on purpose."""
+    global displaced_spans
+    displaced_spans -= span.displaced
+    span.displaced = False
+    span.previous = None
+
+
 cdef Span as_span(object parent):
     """What a parent or the target of a link is given as; None if it is nothing of the kind."""
     if isinstance(parent, Span):
@@ -661,6 +669,7 @@ cdef class ContextScope:
 
     def __enter__(self):
         self.previous = get_current()
+        make_valid(self.span)
         PyContextVar_Set(current, self.span)
         return self.span
 

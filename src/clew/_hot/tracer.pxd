@@ -7,7 +7,7 @@ from clew._hot.span cimport Span
 
 cdef class TracerCore:
     cdef Queue queue
-    cdef object sampler, clock
+    cdef object sampler_, clock
     cdef NativeSampler native  # the sampler, if it decides without Python
     cdef bint decides_remote
 

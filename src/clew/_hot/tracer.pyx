@@ -49,10 +49,15 @@ cdef class TracerCore:
 
     def __init__(self, Queue queue not None, sampler, clock=None):
         self.queue = queue
-        self.sampler = sampler
+        self.sampler_ = sampler
         self.clock = clock
         self.native = sampler if isinstance(sampler, NativeSampler) else None
         self.decides_remote = bool(getattr(sampler, "decides_remote", False))
+
+    @property
+    def sampler(self):
+        """What decides which traces are recorded."""
+        return self.sampler_
 
     def start_span(
         self, name, kind=INTERNAL, *, attributes=None, links=(), parent=_CURRENT, start_time_ns=None
@@ -155,7 +160,7 @@ cdef class TracerCore:
         """The decision of a sampler written in Python; False, counted, if it fails."""
         try:
             return bool(
-                self.sampler.should_sample(
+                self.sampler_.should_sample(
                     span.trace_id, span.label, KINDS[span.kind_], {} if attributes is None else attributes, parent
                 )
             )

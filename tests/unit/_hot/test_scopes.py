@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from clew import DecodeError, ExportError, Resource, Scope
 from clew._hot import split_by_scope
 from clew.limits import SCOPES
-from clew.otlp import Batch, decode_json, decode_traces, encode_span, encode_traces
 from clew.model import SpanRecord
+from clew.otlp import Batch, decode_json, decode_traces, encode_span, encode_traces
 from clew.tracer import Tracer
 
 
@@ -69,7 +69,8 @@ def test_a_part_that_fails() -> None:
     """Each scope is a batch of its own: what fails of one does not fail the others."""
 
     class Half:
-        seen: list[str] = []
+        def __init__(self) -> None:
+            self.seen: list[str] = []
 
         def export(self, batch: Batch) -> None:
             self.seen.append(batch.scope.name)
@@ -79,9 +80,10 @@ def test_a_part_that_fails() -> None:
         def close(self) -> None:
             pass
 
-    with Tracer("shop", Half()) as tracer:
+    exporter = Half()
+    with Tracer("shop", exporter) as tracer:
         pipeline = tracer._pipeline
         bad = tracer.scope_number(Scope("bad"))
         data = b"".join(span_of(number, bad * (number % 2))[0] for number in range(5))
         assert pipeline._export(pipeline._here(), data, 5) == 2
-        assert Half.seen == ["clew", "bad"]
+        assert exporter.seen == ["clew", "bad"]
