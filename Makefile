@@ -12,7 +12,7 @@ export PYTHON
 RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
 COMPILED := .venv/.compiled
-NATIVE := $(wildcard src/clew/_hot/*.pyx src/clew/_hot/*.pxd src/clew/_hot/*.pxi src/clew/_hot/*.h)
+NATIVE := $(wildcard src/clew/_hot/*.pyx src/clew/_hot/*.pxd src/clew/_hot/*.pxi src/clew/_hot/*.h src/clew/otel/*.pyx)
 # An interpreter that was asked for by name, and is not the one .venv was made with.
 OTHER_PYTHON := $(if $(PYTHON),$(if $(filter $(PYTHON),$(shell cat .venv/.python 2>/dev/null)),,asked-python))
 
@@ -59,7 +59,7 @@ browser:
 
 clean: ## remove what was compiled and cached; .venv stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(COMPILED)
-	rm -f src/clew/_hot/*.so
+	rm -f src/clew/_hot/*.so src/clew/otel/*.so
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too

@@ -10,8 +10,8 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HOT = Path("src/clew/_hot")
-sources = [] if os.environ.get("CLEW_WITHOUT_NATIVE") else sorted(HOT.glob("*.pyx"))
+SOURCE = Path("src/clew")
+sources = [] if os.environ.get("CLEW_WITHOUT_NATIVE") else sorted(SOURCE.rglob("*.pyx"))
 
 flags = ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unused-function"]
 if sanitizer := os.environ.get("CLEW_SANITIZE"):
@@ -23,7 +23,7 @@ setup(
             Extension(
                 ".".join(path.relative_to("src").with_suffix("").parts),
                 [str(path)],
-                depends=[str(header) for header in HOT.glob("*.h")],
+                depends=[str(header) for header in SOURCE.rglob("*.h")],
                 extra_compile_args=flags,
                 extra_link_args=[f"-fsanitize={sanitizer}"] if sanitizer else [],
             )

@@ -286,7 +286,12 @@ def records_of(message: TracesData) -> list[SpanRecord]:
         _record(
             span,
             Resource(_attributes(resource_spans.resource.attributes)),
-            Scope(scope_spans.scope.name, scope_spans.scope.version, _attributes(scope_spans.scope.attributes)),
+            Scope(
+                scope_spans.scope.name,
+                scope_spans.scope.version,
+                _attributes(scope_spans.scope.attributes),
+                scope_spans.schema_url,
+            ),
         )
         for resource_spans in message.resource_spans
         for scope_spans in resource_spans.scope_spans

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from clew.model import AttributeValue
     from clew.protocols import Exporter, Sampler
 
-__all__ = ["VARIABLES", "configure", "flush_on_sigterm", "get_tracer"]
+__all__ = ["VARIABLES", "configure", "flush_on_sigterm", "get_tracer", "make_tracer"]
 
 _DEFAULT_FILE = "traces.jsonl"
 
@@ -76,7 +76,8 @@ def configure(
     with _lock:
         if _tracer is not None:
             raise ConfigurationError("this process has a tracer already: call configure() once, before get_tracer().")
-        _tracer = _make(os.environ if environ is None else environ, service_name, exporter, sampler, resource, options)
+        values = os.environ if environ is None else environ
+        _tracer = make_tracer(values, service_name, exporter, sampler, resource, **options)
         return _tracer
 
 
@@ -89,18 +90,22 @@ def get_tracer() -> Tracer:
     global _tracer  # noqa: PLW0603 - it is the process's
     with _lock:
         if _tracer is None:
-            _tracer = _make(os.environ, None, None, None, None, {})
+            _tracer = make_tracer(os.environ)
         return _tracer
 
 
-def _make(
+def make_tracer(
     environ: Mapping[str, str],
-    service_name: str | None,
-    exporter: Exporter | FlightRecorder | None,
-    sampler: Sampler | None,
-    resource: Mapping[str, AttributeValue] | None,
-    options: dict[str, Any],
+    service_name: str | None = None,
+    exporter: Exporter | FlightRecorder | None = None,
+    sampler: Sampler | None = None,
+    resource: Mapping[str, AttributeValue] | None = None,
+    **options: Any,
 ) -> Tracer:
+    """A tracer that is not the process's: what is not given is as the variables say.
+
+    Args, Raises: as `configure`.
+    """
     # An empty variable is an unset one.
     values = {name: value.strip() for name, value in environ.items() if value.strip()}
     attributes: dict[str, AttributeValue] = {**_resource_attributes(values), **(resource or {})}

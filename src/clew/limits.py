@@ -33,6 +33,8 @@ QUEUE_BYTES = 32 * MIB
 # OTEL_BSP_MAX_EXPORT_BATCH_SIZE and OTEL_BSP_SCHEDULE_DELAY of the OpenTelemetry specification.
 BATCH_SPANS = 512
 BATCH_DELAY_SECONDS = 5.0
+# Libraries in whose name one tracer makes spans; further ones count as the tracer's own. A batch is sorted by them.
+SCOPES = 1000
 # A batch is one contiguous buffer: large enough for 512 typical spans, small enough to grow without a visible pause.
 BATCH_BYTES = 128 * KIB
 # A flush at exit may delay the end of the program by this at the most.

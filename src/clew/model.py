@@ -122,6 +122,7 @@ class Scope(NamedTuple):
     name: str = ""
     version: str = ""
     attributes: Attributes = _EMPTY
+    schema_url: str = ""  # OTLP `ScopeSpans.schema_url`
 
 
 class SpanRecord(NamedTuple):

@@ -15,9 +15,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from clew._hot import fork_count, remote_span, use_span
+from clew._hot import fork_count, remote_span, split_by_scope, use_span
 from clew.errors import ExportError
-from clew.limits import CHILD_CLOSE_SECONDS, ERROR_LOG_SECONDS, GIVE_UP_SECONDS, SIGNAL_SECONDS
+from clew.limits import CHILD_CLOSE_SECONDS, ERROR_LOG_SECONDS, GIVE_UP_SECONDS, SCOPES, SIGNAL_SECONDS
 from clew.model import SpanContext
 from clew.otlp import Batch
 
@@ -122,7 +122,7 @@ class Pipeline:
         self._stages = stages
         self.exporter = exporter
         self._resource = resource
-        self._scope = scope
+        self._scopes = [scope]
         self._batch_delay = batch_delay
         self.close_timeout = close_timeout
         self.give_up = _INFINITY  # when an exporter has to, a time of `monotonic()`: the program ends
@@ -212,9 +212,18 @@ class Pipeline:
         return True
 
     def _export(self, process: _Process, spans: bytes, count: int) -> int:
-        """Give a batch to the exporter; how many spans could not be delivered."""
+        """Give what came out of the queue to the exporter; how many spans could not be delivered."""
+        if len(self._scopes) == 1:
+            return self._export_batch(process, Batch(spans, count, self._resource, self._scopes[0]))
+        return sum(
+            self._export_batch(process, Batch(part, part_count, self._resource, self._scopes[number]))
+            for part, part_count, number in split_by_scope(spans)
+        )
+
+    def _export_batch(self, process: _Process, batch: Batch) -> int:
+        count = batch.count
         try:
-            self.exporter.export(Batch(spans, count, self._resource, self._scope))
+            self.exporter.export(batch)
         except ExportError as error:
             failed = count if error.rejected is None else min(max(error.rejected, 0), count)
             self._report(error, failed)
@@ -296,6 +305,19 @@ class Pipeline:
             self._queue.count_error()
 
     # --- everybody ---------------------------------------------------------------------------------------------------
+
+    def scope_number(self, scope: Scope) -> int:
+        """The number by which spans say that they are of a scope: of one that is known, or that is from now on.
+
+        Beyond `limits.SCOPES` it is 0, the pipeline's own. Thread: any.
+        """
+        try:
+            return self._scopes.index(scope)
+        except ValueError:
+            if len(self._scopes) >= SCOPES:
+                return 0
+            self._scopes.append(scope)  # two threads may both: then it is there twice, and either number is right
+            return self._scopes.index(scope)
 
     def flush(self, timeout: float) -> bool:
         """Deliver now what ended so far.

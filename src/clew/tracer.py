@@ -198,6 +198,13 @@ class Tracer(TracerCore):
         """
         return self._pipeline.close(self._seconds(timeout))
 
+    def scope_number(self, scope: Scope) -> int:
+        """The number by which the native core knows a library in whose name spans are made. For clew.otel.
+
+        Thread: any. Does not block.
+        """
+        return self._pipeline.scope_number(scope)
+
     def stats(self) -> Stats:
         """The ledger of this tracer's spans in this process.
 

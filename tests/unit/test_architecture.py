@@ -60,6 +60,18 @@ def test_the_table_is_in_the_order_of_imports() -> None:
     assert seen == [layer for layer in order if layer in seen]
 
 
+def test_opentelemetry_is_imported_by_its_own_package_only() -> None:
+    """A program that has nothing to do with OpenTelemetry never loads it: no module outside clew.otel imports it."""
+    pattern = re.compile(r"^\s*(?:from|import|cimport)\s+opentelemetry\b", re.MULTILINE)
+    importing = [
+        path.relative_to(SOURCES)
+        for path in SOURCES.rglob("*.py*")
+        if path.suffix in {".py", ".pyx", ".pxd"} and pattern.search(path.read_text())
+    ]
+    assert importing
+    assert {path.parts[0] for path in importing} == {"otel"}
+
+
 def test_every_folder_named_exists() -> None:
     """The second table names folders and files that are there."""
     section = PAGE.partition("## Elsewhere")[2]

@@ -1,7 +1,7 @@
 """The native core: spans, their context, the samplers that need no Python, the queue of encoded spans.
 
 One compiled implementation, in Cython, a module for each noun. What a span needs: clock, ids, values, notes, buffer,
-queue, samplers, span, tracer. OTLP the other way: wire, messages, decode, transcode. And receiver, which notes when a
+queue, scopes, samplers, span, tracer. OTLP the other way: wire, messages, decode, transcode. And receiver, which notes when a
 socket's bytes came. The interface, with types, is `__init__.pyi`.
 """
 
@@ -9,6 +9,7 @@ from clew._hot.decode import spans_to_records, traces_to_records
 from clew._hot.ids import fork_count
 from clew._hot.queue import Queue
 from clew._hot.samplers import AlwaysSample, NeverSample, ProbabilitySample, RateLimitSample
+from clew._hot.scopes import split_by_scope
 from clew._hot.span import ContextScope, Span, current_span, remote_span, use_span
 from clew._hot.tracer import CURRENT, TracerCore
 from clew._hot.transcode import attributes_to_json, spans_to_json
@@ -29,6 +30,7 @@ __all__ = [
     "remote_span",
     "spans_to_json",
     "spans_to_records",
+    "split_by_scope",
     "traces_to_records",
     "use_span",
 ]

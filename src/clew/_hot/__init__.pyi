@@ -17,7 +17,7 @@ from clew.model import (
     Stats,
     Status,
 )
-from clew.protocols import Clock
+from clew.protocols import Clock, Sampler
 
 __all__ = [
     "CURRENT",
@@ -35,6 +35,7 @@ __all__ = [
     "remote_span",
     "spans_to_json",
     "spans_to_records",
+    "split_by_scope",
     "traces_to_records",
     "use_span",
 ]
@@ -91,7 +92,10 @@ class Span:
 class TracerCore:
     """What `clew.Tracer` is built on: makes spans, and puts those that ended into a `Queue`."""
 
-    def __init__(self, queue: Queue, sampler: object, clock: Clock | None = None) -> None: ...
+    def __init__(self, queue: Queue, sampler: Sampler, clock: Clock | None = None) -> None: ...
+    @property
+    def sampler(self) -> Sampler:
+        """What decides which traces are recorded."""
     def start_span(
         self,
         name: str,
@@ -204,6 +208,15 @@ def attributes_to_json(attributes: bytes) -> bytes:
 
 def spans_to_records(spans: bytes, resource: Resource, scope: Scope) -> list[SpanRecord]:
     """Concatenated ScopeSpans.spans fields as records. Raises DecodeError."""
+
+def split_by_scope(spans: bytes) -> list[tuple[bytes, int, int]]:
+    """What came out of a queue, by scope: tuples of spans, how many they are, and the number of their scope.
+
+    Args:
+        spans: concatenated ScopeSpans.spans fields, those of other scopes than number 0 marked.
+
+    Raises: DecodeError.
+    """
 
 def traces_to_records(data: bytes) -> list[SpanRecord]:
     """A TracesData message as records. Raises DecodeError."""

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from clew._hot.messages cimport (
     ARRAY_VALUE, BOOL_VALUE, BYTES_VALUE, DOUBLE_VALUE, EVENT_ATTRIBUTES, INT_VALUE, KVLIST_VALUE, LINK_ATTRIBUTES,
-    RESOURCE_ATTRIBUTES, RESOURCE_SPANS, RS_RESOURCE, RS_SCOPE_SPANS, SCOPE, SCOPE_ATTRIBUTES, SCOPE_NAME,
+    RESOURCE_ATTRIBUTES, RESOURCE_SPANS, RS_RESOURCE, RS_SCOPE_SPANS, SCHEMA_URL, SCOPE, SCOPE_ATTRIBUTES, SCOPE_NAME,
     SCOPE_VERSION, SPAN_ATTRIBUTES, SPAN_EVENTS, SPAN_LINKS, SPANS, STRING_VALUE, Elements, EventFields, LinkFields,
     Pair, SpanFields, Value, elements_of, next_element, read_event, read_link, read_pair, read_span, read_value,
 )
@@ -213,9 +213,9 @@ cdef object resource_of(Slice resource_spans):
 
 
 cdef object scope_of(Slice scope_spans):
-    cdef Slice body, fields
+    cdef Slice body, fields, rest = scope_spans
     cdef Field field
-    cdef str name = "", version = ""
+    cdef str name = "", version = "", schema_url = ""
     cdef dict attributes = {}
     while check(next_of(&scope_spans, SCOPE, &body)):
         fields = body
@@ -225,7 +225,9 @@ cdef object scope_of(Slice scope_spans):
             elif field.tag == SCOPE_VERSION:
                 version = text(field.data)
         add_attributes(attributes, body, SCOPE_ATTRIBUTES)
-    return Scope(name, version, attributes)
+    while check(next_of(&rest, SCHEMA_URL, &body)):
+        schema_url = text(body)
+    return Scope(name, version, attributes, schema_url)
 
 
 cdef inline Slice slice_of(bytes data):

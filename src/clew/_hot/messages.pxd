@@ -130,6 +130,7 @@ cdef enum:
     # ScopeSpans, InstrumentationScope
     SCOPE = 1 << 3 | BYTES
     SPANS = 2 << 3 | BYTES
+    SCHEMA_URL = 3 << 3 | BYTES
     SCOPE_NAME = 1 << 3 | BYTES
     SCOPE_VERSION = 2 << 3 | BYTES
     SCOPE_ATTRIBUTES = 3 << 3 | BYTES

@@ -1,5 +1,6 @@
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from clew._hot.buffer cimport Buffer
 from clew._hot.notes cimport Notes
@@ -40,6 +41,8 @@ cdef class Span:
     cdef Attributes attributes_
     cdef Notes events_, links_
     cdef uint32_t flags
+    cdef uint16_t scope  # of its pipeline's scopes, 0 for clew's own; see scopes.pyx
+    cdef PyObject* face  # what stands for it in another API, if that is alive; not owned
     cdef unsigned int process
     cdef uint8_t state, kind_, status_
     cdef bint entered
@@ -53,6 +56,7 @@ cdef class Span:
     cdef int record(self, object error, object attributes, int64_t time_ns) except -1
     cdef int describe(self, object error, object attributes, int64_t time_ns) except -1
     cdef Span enter(self)
+    cdef int make_current(self) except -1
     cdef bint leave(self, object error) except -1
     cdef int restore(self) except -1
     cdef void finish(self, int64_t end_ns) noexcept
@@ -62,5 +66,9 @@ cdef class Span:
 
 cdef Span get_current()
 cdef Span as_span(object parent)
+cdef Span previous_of(object token)
+cdef Span still_valid(Span span)
+cdef void make_valid(Span span) noexcept
+cdef object current  # the context variable
 cdef int64_t read_given(object clock, bint wall, Queue queue) noexcept
 cdef void finish_open(OpenSpan* node) noexcept

@@ -13,9 +13,10 @@ from clew._hot.buffer cimport (
     Buffer, close_nested, open_nested, put_text, put_varint_field, raw_byte, raw_fixed32, raw_fixed64, raw_id, reserve,
 )
 from clew._hot.clock cimport monotonic_ns, wall_ns
-from clew._hot.ids cimport PARENT_KNOWN, PARENT_REMOTE, fork_number
+from clew._hot.ids cimport PARENT_KNOWN, PARENT_REMOTE, SAMPLED, fork_number
 from clew._hot.notes cimport Note, add_note, clear_notes, forget, put_event, put_link
 from clew._hot.queue cimport OpenSpan, Queue
+from clew._hot.scopes cimport MARK_0, MARK_1, MARK_BYTES
 from clew._hot.values cimport (
     Attributes, as_dict, clear, exact_text, put_attributes, put_pair, snapshot, store, update_plain, update_rest,
 )
@@ -44,7 +45,7 @@ NO_TEXT = ""
 KINDS = (None, *SpanKind)
 cdef tuple STATUSES = tuple(Status)
 
-cdef object current = PyContextVar_New("clew.current_span", NULL)
+current = PyContextVar_New("clew.current_span", NULL)
 
 # Spans alive that were left while another was current, see `still_valid`. As good as always there is none.
 cdef Py_ssize_t displaced_spans = 0
@@ -397,11 +398,15 @@ cdef class Span:
                 and before.trace_high == self.trace_high
             ):
                 return self
+        self.make_current()
+        return self
+
+    cdef int make_current(self) except -1:
         # Only the first `with` makes it current: `use_span` is for more.
         if not self.entered:
             self.entered = True
             self.token = PyContextVar_Set(current, self)
-        return self
+        return 0
 
     cdef bint leave(self, object error) except -1:
         """Returns: False, as `__exit__` does that lets an exception go on."""
@@ -464,6 +469,8 @@ cdef class Span:
         self.end_ns = end_ns
         if self.process != fork_number:
             return  # the parent process began it and will end it
+        if not self.flags & SAMPLED:
+            return  # recorded for somebody who listens, not to be exported
         queue.check_process()
         queue.end_span(&self.node)
         buffer = queue.begin_put()
@@ -528,6 +535,11 @@ cdef class Span:
             raw_byte(buffer, 0x85)  # 16: flags
             raw_byte(buffer, 0x01)
             raw_fixed32(buffer, self.flags)
+        if self.scope and reserve(buffer, MARK_BYTES):  # last, see scopes.pxd
+            raw_byte(buffer, MARK_0)
+            raw_byte(buffer, MARK_1)
+            raw_byte(buffer, <uint8_t> (self.scope & 0x7F | 0x80))
+            raw_byte(buffer, <uint8_t> (self.scope >> 7))
         close_nested(buffer, start)
 
     def __repr__(self):
@@ -572,11 +584,19 @@ cdef Span previous_of(object token):
     return <Span> found if isinstance(found, Span) else None
 
 
-cdef inline Span still_valid(Span span):
+cdef Span still_valid(Span span):
     """What to make current again: what was left while another was current (two generators, interleaved) is gone."""
     while span is not None and span.displaced:
         span = span.previous
     return span
+
+
+cdef void make_valid(Span span) noexcept:
+    """It is to be current once more, on purpose."""
+    global displaced_spans
+    displaced_spans -= span.displaced
+    span.displaced = False
+    span.previous = None
 
 
 cdef Span as_span(object parent):
@@ -649,6 +669,7 @@ cdef class ContextScope:
 
     def __enter__(self):
         self.previous = get_current()
+        make_valid(self.span)
         PyContextVar_Set(current, self.span)
         return self.span
 

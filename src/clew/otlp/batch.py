@@ -50,7 +50,8 @@ class Batch:
 
     def to_protobuf(self) -> bytes:
         """A whole TracesData message, which is also an ExportTraceServiceRequest: the body of OTLP/HTTP."""
-        return traces_message(encode_resource(self.resource), encode_scope(self.scope), self.spans)
+        scope = self.scope
+        return traces_message(encode_resource(self.resource), encode_scope(scope), self.spans, scope.schema_url)
 
     def to_json(self) -> bytes:
         """The same as an OTLP/JSON object, in UTF-8, on one line without its newline.
@@ -71,7 +72,7 @@ class Batch:
                 attributes_to_json(encode_attributes(1, scope.attributes)),
                 b']},"spans":[',
                 spans_to_json(self.spans),
-                b"]}]}]}",
+                b'],"schemaUrl":' + _quoted(scope.schema_url) + b"}]}]}" if scope.schema_url else b"]}]}]}",
             )
         )
 

@@ -95,13 +95,14 @@ def _traces(traces: dict[str, Any]) -> list[SpanRecord]:
     for resource_spans in _list(traces.get("resourceSpans")):
         resource = Resource(_attributes(_object(resource_spans.get("resource")).get("attributes")))
         for scope_spans in _list(resource_spans.get("scopeSpans")):
-            scope = _scope(_object(scope_spans.get("scope")))
+            scope = _scope(_object(scope_spans.get("scope")), _text(scope_spans.get("schemaUrl")))
             records += [_span(span, resource, scope) for span in _list(scope_spans.get("spans"))]
     return records
 
 
-def _scope(scope: dict[str, Any]) -> Scope:
-    return Scope(_text(scope.get("name")), _text(scope.get("version")), _attributes(scope.get("attributes")))
+def _scope(scope: dict[str, Any], schema_url: str) -> Scope:
+    attributes = _attributes(scope.get("attributes"))
+    return Scope(_text(scope.get("name")), _text(scope.get("version")), attributes, schema_url)
 
 
 def _span(span: dict[str, Any], resource: Resource, scope: Scope) -> SpanRecord:

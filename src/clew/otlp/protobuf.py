@@ -62,7 +62,7 @@ def encode_traces(records: Iterable[SpanRecord]) -> bytes:
     Raises:
         EncodeError: see `encode_span`.
     """
-    groups: dict[tuple[bytes, bytes], list[bytes]] = {}
+    groups: dict[tuple[bytes, bytes, str], list[bytes]] = {}
     # Records that were read together share these objects: each is encoded once.
     resources: dict[int, tuple[Resource, bytes]] = {}
     scopes: dict[int, tuple[Scope, bytes]] = {}
@@ -72,25 +72,30 @@ def encode_traces(records: Iterable[SpanRecord]) -> bytes:
             resources[id(resource)] = (resource, encode_resource(resource))
         if id(scope) not in scopes:
             scopes[id(scope)] = (scope, encode_scope(scope))
-        group = (resources[id(resource)][1], scopes[id(scope)][1])
+        group = (resources[id(resource)][1], scopes[id(scope)][1], scope.schema_url)
         groups.setdefault(group, []).append(encode_span(record))
     # Concatenated messages are one message with the repeated fields of all.
-    return b"".join(traces_message(resource, scope, b"".join(spans)) for (resource, scope), spans in groups.items())
+    return b"".join(
+        traces_message(resource, scope, b"".join(spans), schema_url)
+        for (resource, scope, schema_url), spans in groups.items()
+    )
 
 
-def traces_message(resource: bytes, scope: bytes, spans: bytes) -> bytes:
+def traces_message(resource: bytes, scope: bytes, spans: bytes, schema_url: str = "") -> bytes:
     """A TracesData message of one resource and one scope.
 
     Args:
         resource: a Resource message.
         scope: an InstrumentationScope message.
         spans: concatenated ScopeSpans.spans fields.
+        schema_url: the scope's.
     """
     scope = _message(1, scope)
     resource = _message(1, resource)
-    scope_spans = _head(2, len(scope) + len(spans))
-    resource_spans = _head(1, len(resource) + len(scope_spans) + len(scope) + len(spans))
-    return b"".join((resource_spans, resource, scope_spans, scope, spans))
+    schema = _text(3, schema_url)
+    scope_spans = _head(2, len(scope) + len(spans) + len(schema))
+    resource_spans = _head(1, len(resource) + len(scope_spans) + len(scope) + len(spans) + len(schema))
+    return b"".join((resource_spans, resource, scope_spans, scope, spans, schema))
 
 
 def encode_resource(resource: Resource) -> bytes:

@@ -65,7 +65,7 @@ def test_more_than_by_default() -> None:
     ],
 )
 def test_lengths(value: Any, kept: Any) -> None:
-    """Texts and bytes are cut, also within lists and mappings; numbers are not. Those of events have their own limit."""
+    """Texts and bytes are cut, also within lists and mappings; numbers are not. Events have their own limit."""
     memory = MemoryExporter()
     with Tracer("shop", memory, limits=SpanLimits(value_length=3)) as tracer:
         with tracer.start_span("all", attributes={"given": value}) as span:

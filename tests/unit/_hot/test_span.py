@@ -32,11 +32,13 @@ from clew.testing import FakeClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from clew.protocols import Sampler
+
 
 class Recorder(TracerCore):
     """A tracer whose queue the test reads."""
 
-    def __init__(self, sampler: object | None = None, clock: FakeClock | None = None) -> None:
+    def __init__(self, sampler: Sampler | None = None, clock: FakeClock | None = None) -> None:
         self.queue = Queue(1 << 25, 512, 1 << 17)
         super().__init__(self.queue, AlwaysSample() if sampler is None else sampler, clock)
 

@@ -1,0 +1,17 @@
+from libc.stdint cimport uint8_t
+
+from clew._hot.queue cimport Queue
+from clew._hot.samplers cimport NativeSampler
+from clew._hot.span cimport Span
+
+
+cdef class TracerCore:
+    cdef Queue queue
+    cdef object sampler_, clock
+    cdef NativeSampler native  # the sampler, if it decides without Python
+    cdef bint decides_remote
+
+    cdef Span identify(self, Span above, object name, uint8_t kind)
+    cdef bint decide(self, Span span, Span above, object attributes) except -1
+    cdef int begin(self, Span span, Span above, object attributes, object links, object start_time_ns) except -1
+    cdef bint ask(self, Span span, object attributes, object parent)
