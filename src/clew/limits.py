@@ -102,6 +102,11 @@ LINE_BYTES = 64 * MIB
 # Spans that a reader gives at once where the file has no larger parts of its own: 1 MB, and loops that are long enough.
 BLOCK_SPANS = 512
 
+# Spans, and bytes before they are compressed, that a Parquet file has in one row group. They are in memory until they
+# are written; a query opens and skips whole groups, so they are not to be small.
+PARQUET_GROUP_SPANS = 65_536
+PARQUET_GROUP_BYTES = 32 * MIB
+
 # What an xz file may ask for to be decompressed: its header can claim 4 GiB. `xz -9` needs half of this.
 XZ_MEMORY_BYTES = 128 * MIB
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from clew.formats.reading import Item
 
-__all__ = ["HEAD_BYTES", "AnyReader", "detect"]
+__all__ = ["HEAD_BYTES", "PARQUET_MAGIC", "AnyReader", "detect"]
 
 # As much of a file as is looked at: enough for a long first line, and for a torn one with whole ones after it.
 HEAD_BYTES = 1 << 20
+
+PARQUET_MAGIC = b"PAR1"
 
 # The keys that make a JSON object one of ours, or one that is passed over.
 _JSON = re.compile(rb'[{,]\s*"(?:resourceSpans|resourceLogs|resourceMetrics|resourceProfiles|TraceID)"\s*:')
@@ -42,6 +44,8 @@ def detect(head: bytes, *, is_whole: bool) -> Callable[[frozenset[str] | None], 
     Raises:
         FormatError: no format that is read.
     """
+    if head.startswith(PARQUET_MAGIC):
+        raise FormatError("it is Parquet, which is read from its end: neither compressed nor while it grows")
     framing = find_framing(head)
     if framing is not None and (is_whole or len(head) >= _PROTOBUF_BYTES):
         return partial(ProtobufReader, framing)

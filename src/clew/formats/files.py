@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from clew.errors import DecodeError, FormatError
 from clew.formats.compression import CHUNK_BYTES, decompress
-from clew.formats.detect import AnyReader
+from clew.formats.detect import PARQUET_MAGIC, AnyReader
 from clew.formats.reading import Damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from _typeshed import WriteableBuffer
 
     from clew.formats.reading import Item
 
@@ -93,9 +96,25 @@ class TraceFile:
             OSError: the file cannot be read.
         """
         try:
-            yield from read_items(self._pieces(on_bytes), wanted)
+            if os.pread(self._file.fileno(), len(PARQUET_MAGIC), 0) == PARQUET_MAGIC:
+                yield from self._parquet(wanted, on_bytes)
+            else:
+                yield from read_items(self._pieces(on_bytes), wanted)
         except FormatError as error:
             raise FormatError(f"{self.name}: {error}") from error
+
+    def _parquet(self, wanted: frozenset[str] | None, on_bytes: Callable[[int], object]) -> Iterator[Item]:
+        """The same for a format that begins at its end. It needs a package that is loaded only then."""
+        from clew.formats.parquet import read_parquet
+
+        told = 0.0
+
+        def tell(part: float) -> None:
+            nonlocal told
+            on_bytes(round((told + part) * self.size_bytes) - round(told * self.size_bytes))
+            told += part
+
+        yield from read_parquet(_Seekable(self._file.fileno(), self.size_bytes), wanted, tell)
 
     def _pieces(self, on_bytes: Callable[[int], object]) -> Iterator[bytes]:
         """The stored bytes, up to the size that the file had: what is appended meanwhile is not read."""
@@ -108,6 +127,40 @@ class TraceFile:
             at += len(piece)
             yield piece
             on_bytes(len(piece))
+
+
+class _Seekable(io.RawIOBase):
+    """A file that is read with a position of its own.
+
+    Args:
+        descriptor: of the file; it stays open.
+        size_bytes: what is behind that is not read.
+    """
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._size = size_bytes
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        count = os.preadv(self._descriptor, [view[: max(self._size - self._at, 0)]], self._at)
+        self._at += count
+        return count
 
 
 def read_items(pieces: Iterator[bytes], wanted: frozenset[str] | None = None) -> Iterator[Item]:

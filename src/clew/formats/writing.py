@@ -152,6 +152,7 @@ FORMATS: Final[dict[str, Format]] = {
     "csv": Format(
         (".csv",), "a CSV table of spans", "clew.formats.csv_table:CsvWriter", "clew.formats.csv_table:CsvReader"
     ),
+    "parquet": Format((".parquet",), "Parquet, with the extra clew[parquet]", "clew.formats.parquet:ParquetWriter"),
 }
 
 
