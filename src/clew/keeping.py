@@ -6,6 +6,7 @@ ledger (`Stats.dropped["not_kept"]`); what they hold counts as queued.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -35,8 +36,8 @@ class Kept(NamedTuple):
 class Stage(Protocol):
     """Stands between the queue and the exporter. Worker only; what a parent held is nothing to a child."""
 
-    def take(self, spans: bytes, count: int) -> Kept:
-        """Take a batch."""
+    def take(self, spans: bytes, count: int, before: int) -> Kept:
+        """Take a batch, before which the queue gave so many spans in this process."""
 
     def idle(self) -> Kept:
         """Nothing came for a while, or somebody woke the worker."""
@@ -108,7 +109,7 @@ class _TailStage:
     def __init__(self, keeper: TraceKeeper) -> None:
         self._keeper = keeper
 
-    def take(self, spans: bytes, count: int) -> Kept:  # noqa: ARG002 - the keeper counts for itself
+    def take(self, spans: bytes, count: int, before: int) -> Kept:  # noqa: ARG002 - the keeper counts for itself
         return _kept(self._keeper.take(spans))
 
     def idle(self) -> Kept:
@@ -159,8 +160,10 @@ class FlightRecorder:
         self._generation = fork_count()
         self._ring: deque[tuple[float, bytes, int]] = deque()
         self._ring_bytes = 0
-        self._dump_wanted = False
+        self._wishes: deque[tuple[int, int]] = deque(maxlen=64)  # of `dump`: the process, and how many had ended there
+        self._dump_until = 0  # so many spans have to come before the last wish is fulfilled
         self._wake: Callable[[], None] | None = None
+        self._count_ended: Callable[[], int] | None = None
 
     def dump(self) -> None:
         """Export what is held, and what ended before this call.
@@ -168,45 +171,46 @@ class FlightRecorder:
         Thread: any, also in a signal handler: `signal.signal(signal.SIGUSR2, lambda *_: recorder.dump())`. Does not
             wait; `Tracer.flush` does.
         """
-        self._dump_wanted = True
-        if self._wake is not None:
+        if self._wake is not None and self._count_ended is not None:
+            self._wishes.append((fork_count(), self._count_ended()))
             self._wake()
 
-    def make_stage(self, wake: Callable[[], None]) -> Stage:
+    def make_stage(self, wake: Callable[[], None], count_ended: Callable[[], int]) -> Stage:
         """What a tracer puts between its queue and the exporter.
 
         Args:
             wake: has the worker call `idle` soon.
+            count_ended: how many spans were put into the queue of this process so far.
 
         Raises: ConfigurationError: it belongs to another tracer.
         """
         if self._wake is not None:
             raise ConfigurationError("a FlightRecorder belongs to one tracer: make another")
-        self._wake = wake
+        self._wake, self._count_ended = wake, count_ended
         return self
 
-    def take(self, spans: bytes, count: int) -> Kept:
+    def take(self, spans: bytes, count: int, before: int) -> Kept:
         """See `Stage`."""
         self._check_process()
         now = monotonic()
         let_go = self._expire(now, self._max_bytes - len(spans))
         self._ring.append((now, spans, count))
         self._ring_bytes += len(spans)
-        if self._dump_wanted or shows_trouble(spans, self._on_error, self._slower_ns):
+        if self._is_wanted(before) or shows_trouble(spans, self._on_error, self._slower_ns):
             return Kept(self._empty(), let_go)
         return Kept((), let_go)
 
     def idle(self) -> Kept:
         """See `Stage`."""
         self._check_process()
-        if self._dump_wanted:
+        if self._is_wanted(sys.maxsize):
             return Kept(self._empty())
         return Kept((), self._expire(monotonic(), self._max_bytes))
 
     def finish(self) -> Kept:
         """See `Stage`."""
         self._check_process()
-        if self._dump_wanted:
+        if self._is_wanted(sys.maxsize):
             return Kept(self._empty())
         return Kept((), sum(count for _, _, count in self._empty_ring()))
 
@@ -218,8 +222,16 @@ class FlightRecorder:
             let_go += count
         return let_go
 
+    def _is_wanted(self, before: int) -> bool:
+        """Whether somebody called `dump` since this was asked last, or what had ended then is still coming."""
+        is_wanted = before < self._dump_until
+        while self._wishes:
+            process, ended = self._wishes.popleft()
+            if process == self._generation:
+                is_wanted, self._dump_until = True, max(self._dump_until, ended)
+        return is_wanted
+
     def _empty(self) -> tuple[tuple[bytes, int], ...]:
-        self._dump_wanted = False
         return tuple((spans, count) for _, spans, count in self._empty_ring())
 
     def _empty_ring(self) -> deque[tuple[float, bytes, int]]:
@@ -230,6 +242,7 @@ class FlightRecorder:
     def _check_process(self) -> None:
         if self._generation != fork_count():
             self._generation = fork_count()
+            self._dump_until = 0
             self._empty_ring()
 
     def __repr__(self) -> str:

@@ -200,8 +200,10 @@ class Pipeline:
             return False
         spans, count = taken
         if self._stages:
-            self._deliver_kept(process, "take", spans, count)
-            process.settled += count
+            try:
+                self._deliver_kept(process, "take", spans, count)
+            finally:
+                process.settled += count
             return True
         failed = count
         try:
@@ -243,7 +245,7 @@ class Pipeline:
         for stage in self._stages:
             given, batches = batches, []
             for batch in given:
-                let_go += self._through(stage.take, batches, *batch)
+                let_go += self._through(stage.take, batches, *batch, process.settled)
             if call != "take":
                 let_go += self._through(getattr(stage, call), batches)
         try:

@@ -88,7 +88,8 @@ class Tracer(TracerCore):
             stages.append(make_stage())
             sampler = AlwaysSample()  # which the core asks without Python
         if (make_stage := getattr(exporter, "make_stage", None)) is not None:
-            stages.append(make_stage(self._queue.wake))
+            queue = self._queue
+            stages.append(make_stage(queue.wake, lambda: queue.put_total))
             exporter = cast("FlightRecorder", exporter).exporter
         super().__init__(self._queue, sampler, clock)
         self._pipeline = Pipeline(

@@ -336,6 +336,37 @@ def test_dump() -> None:
     assert balanced(tracer)
 
 
+@pytest.mark.parametrize("sampler", [None, TailSample(probability=1.0)])
+def test_a_dump_while_batches_wait(sampler: TailSample | None) -> None:
+    """All that ended before the call is exported, however many batches that is; what ended after it is held."""
+
+    class Slow(MemoryExporter):
+        def export(self, batch: Batch) -> None:
+            entered.set()
+            assert gate.wait(30)
+            super().export(batch)
+
+    entered, gate = threading.Event(), threading.Event()
+    exporter = Slow()
+    recorder = FlightRecorder(exporter)
+    with Tracer("t", recorder, sampler, batch_spans=10) as tracer:
+        for number in range(10):
+            tracer.start_span(f"first-{number}", parent=None).end()
+        recorder.dump()
+        assert entered.wait(30)
+        for number in range(100):
+            tracer.start_span(f"before-{number}", parent=None).end()
+        recorder.dump()
+        for number in range(100):
+            tracer.start_span(f"after-{number}", parent=None).end()
+        gate.set()
+        assert tracer.flush(30)
+        found = [name.partition("-")[0] for name in names(exporter)]
+        assert found == ["first"] * 10 + ["before"] * 100
+        assert tracer.stats().queued == 100
+    assert balanced(tracer)
+
+
 def test_only_the_newest() -> None:
     """By time, and by bytes."""
     exporter = MemoryExporter()
