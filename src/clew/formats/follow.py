@@ -9,23 +9,28 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from clew.errors import FormatError
-from clew.formats.detect import AnyReader
+from clew.formats.detect import HEAD_BYTES, AnyReader, detect
 from clew.formats.files import CHUNK_BYTES, STDIN, ignore_bytes, open_binary
-from clew.limits import FOLLOWED_SPANS, FOLLOWED_TRACES
+from clew.formats.json_reader import JsonReader
+from clew.limits import FOLLOWED_SPANS, FOLLOWED_TRACES, LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from clew.formats.reading import Item
+    from clew.formats.reading import Item, Reader
     from clew.model import SpanRecord
 
 __all__ = ["Arriving", "Tail"]
+
+# As much of what was read is compared when a file is read on: a file that was begun anew may be as long by then.
+_BEFORE_BYTES = 1024
 
 
 class Tail:
     """A file that is read on as it grows; also when it is replaced (rotated) or truncated and begun anew.
 
-    A line that has no end yet is left alone until it has one. On standard input and pipes, it reads what there is.
+    A line that has no end yet is left alone until it has one; whoever writes may also cut it off and write another. On
+    standard input and pipes, it reads what there is.
 
     Args:
         path: of a file, "-" for standard input.
@@ -36,10 +41,13 @@ class Tail:
     def __init__(self, path: str) -> None:
         self.path = path
         self.name = "standard input" if path == STDIN else path
-        self.position = 0  # how much of the file was read, in bytes
+        self.position = 0  # how much of the file was read, in bytes; of a file of lines, whole ones
         self.is_over = False  # the other end of a pipe was closed
         self._file = open_binary(path)
-        self._reader = AnyReader()
+        self._reader: Reader | None = None  # of a file, as soon as its beginning says which
+        self._pipe_reader = AnyReader()
+        self._before = b""  # what stands before `position`
+        self._state = (0, 0)  # size and time of the file when it was last read to its end
         self._has_restarted = False
 
     def close(self) -> None:
@@ -78,33 +86,67 @@ class Tail:
             raise FormatError(f"{self.name}: {error}") from error
 
     def _read_file(self, on_bytes: Callable[[int], object]) -> Iterator[Item]:
-        if self.size_bytes < self.position:
-            self._restart()
         is_replaced = self._is_replaced()
         # Whatever was written to the old file before it was replaced; then the new one from its beginning.
-        yield from self._read_to_end(on_bytes)
+        yield from self._read_on(on_bytes)
         if is_replaced:
-            yield from self._reader.finish()
+            yield from self._read_rest()
             self._file.close()
             self._file = open_binary(self.path)
             self._restart()
-            yield from self._read_to_end(on_bytes)
+            yield from self._read_on(on_bytes)
 
-    def _read_to_end(self, on_bytes: Callable[[int], object]) -> Iterator[Item]:
-        while data := os.pread(self._file.fileno(), CHUNK_BYTES, self.position):
+    def _read_on(self, on_bytes: Callable[[int], object]) -> Iterator[Item]:
+        status = os.fstat(self._file.fileno())
+        state = status.st_size, status.st_mtime_ns
+        if state == self._state:
+            return  # a long line that has no end yet is not read again and again
+        if self._read_at(self.position - len(self._before), len(self._before)) != self._before:
+            self._restart()
+        if self._reader is None and (make := detect(self._read_at(0, HEAD_BYTES), is_whole=False)) is not None:
+            self._reader = make(None)
+        while self._reader is not None and (data := self._read_whole(self._reader)):
             self.position += len(data)
+            self._before = (self._before + data[-_BEFORE_BYTES:])[-_BEFORE_BYTES:]
             yield from self._reader.feed(data)
             on_bytes(len(data))
+        self._state = state
+
+    def _read_whole(self, reader: Reader) -> bytes:
+        """The next bytes that nobody will change any more."""
+        if not isinstance(reader, JsonReader):
+            return self._read_at(self.position, CHUNK_BYTES)
+        pieces: list[bytes] = []
+        size = 0
+        while piece := self._read_at(self.position + size, CHUNK_BYTES):
+            if end := piece.rfind(b"\n") + 1:
+                return b"".join([*pieces, piece[:end]])
+            pieces.append(piece)
+            size += len(piece)
+            if size > LINE_BYTES:
+                return b"".join(pieces)  # the reader says that it is too long
+        return b""
+
+    def _read_rest(self) -> Iterator[Item]:
+        """What has no end, and will not get one."""
+        reader = self._reader if self._reader is not None else AnyReader()
+        while data := self._read_at(self.position, CHUNK_BYTES):
+            self.position += len(data)
+            yield from reader.feed(data)
+        yield from reader.finish()
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        return os.pread(self._file.fileno(), size, position)
 
     def _read_pipe(self) -> Iterator[Item]:
         descriptor = self._file.fileno()
         while not self.is_over and select.select([descriptor], [], [], 0)[0]:
             data = os.read(descriptor, CHUNK_BYTES)
             if data:
-                yield from self._reader.feed(data)
+                yield from self._pipe_reader.feed(data)
             else:
                 self.is_over = True
-                yield from self._reader.finish()
+                yield from self._pipe_reader.finish()
 
     def _is_replaced(self) -> bool:
         """Whether the path leads to another file by now; one that was removed is waited for."""
@@ -117,7 +159,9 @@ class Tail:
         return not os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def _restart(self) -> None:
-        self._reader = AnyReader()
+        self._reader = None
+        self._before = b""
+        self._state = (0, 0)
         self.position = 0
         self._has_restarted = True
 

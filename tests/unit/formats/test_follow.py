@@ -78,6 +78,58 @@ def test_a_truncated_file(path: Path) -> None:
         assert tail.take_restart()
 
 
+def test_a_truncated_file_that_has_grown_again(path: Path) -> None:
+    """Also one that is as long as before, or longer, when it is looked at again (logrotate's copytruncate)."""
+    with closing(Tail(str(path))) as tail:
+        assert tell(tail) == ["a", "b"]
+        os.truncate(path, 0)
+        append(path, line("c") + line("d") + line("e"))
+        assert tell(tail) == ["c", "d", "e"]
+        assert tail.take_restart()
+
+
+@pytest.mark.parametrize("size", [1, 30, 60])
+def test_a_torn_line_that_is_cut_off(path: Path, size: int) -> None:
+    """A writer mends what another left when it was killed: nothing is read twice, and the next line is whole."""
+    with closing(Tail(str(path))) as tail:
+        append(path, line("torn")[:size])
+        assert tell(tail) == ["a", "b"]
+        os.truncate(path, len(line("a") + line("b")))
+        assert tell(tail) == []
+        append(path, line("torn")[:size])
+        assert tell(tail) == []
+        os.truncate(path, len(line("a") + line("b")))
+        append(path, line("longer than it was") + line("d"))
+        assert tell(tail) == ["longer than it was", "d"]
+        assert not tail.take_restart()
+
+
+def test_a_line_without_an_end_when_the_file_is_replaced(path: Path) -> None:
+    """It gets no end any more: whole, it is read; a piece is told."""
+    with closing(Tail(str(path))) as tail:
+        append(path, line("c")[:-1])
+        assert tell(tail) == ["a", "b"]
+        path.rename(path.with_suffix(".1"))
+        path.write_bytes(line("d")[:-9])
+        assert tell(tail) == ["c"]
+        path.rename(path.with_suffix(".2"))
+        path.write_bytes(line("e"))
+        assert tell(tail) == ["damage", "e"]
+
+
+def test_a_line_that_is_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and what follows is read; memory for it is bounded."""
+    monkeypatch.setattr(follow, "LINE_BYTES", 1000)
+    monkeypatch.setattr(follow, "CHUNK_BYTES", 100)
+    monkeypatch.setattr("clew.formats.json_reader.LINE_BYTES", 1000)
+    with closing(Tail(str(path))) as tail:
+        assert tell(tail) == ["a", "b"]
+        append(path, b'{"TraceID":"' + b"x" * 3000)
+        assert tell(tail) == []
+        append(path, b'"}\n' + line("c"))
+        assert tell(tail) == ["damage", "c"]
+
+
 def test_an_empty_file_that_begins_later(path: Path) -> None:
     """The format of an empty file is found when there is something in it."""
     path.write_bytes(b"")
