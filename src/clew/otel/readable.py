@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from opentelemetry import trace as api
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from clew.model import Attributes
 
-__all__ = ["Event", "Link", "format_span"]
+__all__ = ["Event", "Link", "acceptable", "format_span"]
+
+_log = logging.getLogger("clew.otel")
 
 
 class Event(NamedTuple):
@@ -42,6 +44,23 @@ class Link(api.Link):
     @property
     def dropped_attributes(self) -> int:
         return self._dropped
+
+
+def acceptable(value: Any) -> Any:
+    """What becomes of an attribute's value that may be none: its text, if its class has one of its own, else None.
+
+    Sequences, mappings and subclasses of plain types are left to the core.
+    """
+    if isinstance(value, (str, int, float, bytes, Sequence, Mapping)):
+        return value
+    _log.warning("Invalid type `%s` for an attribute's value.", type(value))
+    kind = type(value)
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+        return None
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the core has a placeholder for it
+        return value
 
 
 def format_span(span: Any, indent: int | None) -> str:

@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from clew._hot.ids cimport PARENT_REMOTE, RANDOM, SAMPLED
 from clew._hot.queue cimport Queue
 from clew._hot.span cimport (
-    ENDED, NO_TEXT, OK, RECORDING, Span, current, get_current, make_valid, previous_of, still_valid,
+    ENDED, NO_TEXT, OK, RECORDING, SILENT, Span, current, get_current, make_valid, previous_of, still_valid,
 )
 from clew._hot.tracer cimport TracerCore
 
@@ -32,7 +32,7 @@ from clew._hot import remote_span
 from clew._hot.failures import stack_trace, type_name
 from clew.model import SpanContext as OwnContext, Status as OwnStatus
 from clew.otel.blocks import decorate
-from clew.otel.readable import Event, Link, format_span
+from clew.otel.readable import Event, Link, acceptable, format_span
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
@@ -81,21 +81,29 @@ cdef Span stand_in(object context):
 
 cdef Span plain_stand_in(object context):
     state = context.trace_state
+    if not isinstance(state, str):
+        state = state.to_header() if state else ""
     return remote_span(
         OwnContext(
-            f"{context.trace_id:032x}", f"{context.span_id:016x}", int(context.trace_flags),
-            state.to_header() if state else "", bool(context.is_remote),
+            f"{context.trace_id:032x}", f"{context.span_id:016x}", int(context.trace_flags), state,
+            bool(context.is_remote),
         )
     )
 
 
 cdef Span native_of(object span):
-    """The native span for whatever a context of the API has as its span; None for none."""
-    if type(span) is OtelSpan:
+    """The native span for whatever a context of the API has as its span; None for none.
+
+    Raises: TypeError, if it is a span whose context is none.
+    """
+    if isinstance(span, OtelSpan):
         return (<OtelSpan> span).span if is_valid((<OtelSpan> span).span) else None
     if span is None or not isinstance(span, api.Span):
         return None
-    return stand_in(span.get_span_context())
+    context = span.get_span_context()
+    if context is not None and not isinstance(context, ApiContext):
+        raise TypeError(f"the context of a span is a SpanContext, not {context!r}")
+    return stand_in(context)
 
 
 cdef inline bint is_valid(Span span) noexcept:
@@ -104,17 +112,26 @@ cdef inline bint is_valid(Span span) noexcept:
 
 cdef OtelSpan face_of(Span span):
     """What stands for a native span in the API: the one that is there, or a new one."""
-    cdef OtelSpan face
     if span.face != NULL:
         return <OtelSpan> span.face
-    face = OtelSpan.__new__(OtelSpan)
-    face.show(span)
+    return new_face(span, span.state == SILENT)
+
+
+cdef inline OtelSpan new_face(Span span, bint silent):
+    cdef OtelSpan face
+    if silent:
+        face = SilentSpan.__new__(SilentSpan)
+    else:
+        face = OtelSpan.__new__(OtelSpan)
+    face.span = span
+    span.face = <PyObject*> face
+    face.records_exceptions = face.sets_status = True
     return face
 
 
 def span_of(face):
     """The native span behind a span of the API, None if that is not ours."""
-    return (<OtelSpan> face).span if type(face) is OtelSpan else None
+    return (<OtelSpan> face).span if isinstance(face, OtelSpan) else None
 
 
 def face_for(span):
@@ -127,12 +144,13 @@ def face_for(span):
 cdef object clean(object attributes, uint32_t* dropped):
     """Attributes as the native core takes them: those without a proper name are dropped, as the API's users expect."""
     cdef PyObject* key
+    cdef PyObject* value
     cdef Py_ssize_t position = 0
     if attributes is None:
         return None
     if type(attributes) is dict:
-        while PyDict_Next(attributes, &position, &key, NULL):
-            if type(<object> key) is not str or not <object> key:
+        while PyDict_Next(attributes, &position, &key, &value):
+            if type(<object> key) is not str or not <object> key or type(<object> value) not in PLAIN:
                 break
         else:
             return attributes
@@ -142,13 +160,17 @@ cdef object clean(object attributes, uint32_t* dropped):
         log.warning("Attributes are a mapping, not %s.", type(attributes).__name__)
         return None
     kept = {}
-    for name, value in pairs.items():
+    for name, given in pairs.items():
         if isinstance(name, str) and name:
-            kept[name] = value
+            kept[name] = given if type(given) in PLAIN else acceptable(given)
         else:
             tell_of_name(name)
             dropped[0] += 1
     return kept
+
+
+# Of these types the core takes every value as it is.
+cdef frozenset PLAIN = frozenset((str, bool, int, float, bytes, type(None), list, tuple, dict))
 
 
 cdef int tell_of_name(object name) except -1:
@@ -158,7 +180,6 @@ cdef int tell_of_name(object name) except -1:
 
 # --- spans -----------------------------------------------------------------------------------------------------------
 
-@cython.final
 @cython.freelist(64)
 @cython.no_gc_clear  # a face is told of in its native span until it is gone
 cdef class OtelSpan:
@@ -172,7 +193,7 @@ cdef class OtelSpan:
     cdef Span span
     cdef Span above  # its parent, if that was at hand
     cdef OtelTracer tracer  # None for a span that clew's own tracer made
-    cdef object context_
+    cdef object context_, parent_, resource_
     cdef bint records_exceptions, sets_status
     cdef dict __dict__
     cdef object __weakref__
@@ -183,12 +204,6 @@ cdef class OtelSpan:
     def __dealloc__(self):
         if self.span is not None and self.span.face == <PyObject*> self:
             self.span.face = NULL
-
-    cdef int show(self, Span span) except -1:
-        self.span = span
-        span.face = <PyObject*> self
-        self.records_exceptions = self.sets_status = True
-        return 0
 
     # --- what the API has --------------------------------------------------------------------------------------------
 
@@ -207,7 +222,7 @@ cdef class OtelSpan:
         cdef Span span = self.span
         if span.state == RECORDING:
             if isinstance(key, str) and key:
-                span.set_attribute(key, value)
+                span.set_attribute(key, value if type(value) in PLAIN else acceptable(value))
             else:
                 tell_of_name(key)
                 span.attributes_.dropped += 1
@@ -338,6 +353,8 @@ cdef class OtelSpan:
         cdef Span span = self.span
         if span.parent == 0:
             return None
+        if self.parent_ is not None:
+            return self.parent_
         if self.above is not None:
             return face_of(self.above).get_span_context()
         flags = span.flags & (SAMPLED | RANDOM)
@@ -372,12 +389,17 @@ cdef class OtelSpan:
 
     @property
     def events(self):
-        return tuple([Event(*event) for event in self.span.events])
+        return tuple([
+            Event(event.name, event.time_ns, MappingProxyType(event.attributes), event.dropped_attributes)
+            for event in self.span.events
+        ])
 
     @property
     def links(self):
         return tuple([
-            Link(context_of(remote_span(link.context)), link.attributes, link.dropped_attributes)
+            Link(
+                context_of(remote_span(link.context)), MappingProxyType(link.attributes), link.dropped_attributes
+            )
             for link in self.span.links
         ])
 
@@ -395,7 +417,7 @@ cdef class OtelSpan:
 
     @property
     def resource(self):
-        return None if self.tracer is None else self.tracer.shared.resource
+        return self.resource_
 
     @property
     def instrumentation_scope(self):
@@ -410,11 +432,34 @@ cdef class OtelSpan:
         """As the SDK's console exporter shows a span."""
         return format_span(self, indent)
 
+    def _readable_span(self):
+        return self
+
+    def __getattr__(self, name):
+        # What exporters and tests read of the SDK's spans, although it is private there.
+        if name in READABLE:
+            return getattr(self, name[1:])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __repr__(self):
         return f'{type(self).__name__}(name="{self.name}", context={self.get_span_context()})'
 
 
+cdef frozenset READABLE = frozenset((
+    "_attributes", "_context", "_end_time", "_events", "_instrumentation_scope", "_kind", "_links", "_name", "_parent",
+    "_resource", "_start_time", "_status",
+))
+
+
+@cython.final
+@cython.freelist(64)
+@cython.no_gc_clear
+cdef class SilentSpan(OtelSpan):
+    """One that records nothing: not sampled, or for a span elsewhere."""
+
+
 api.Span.register(OtelSpan)
+api.NonRecordingSpan.register(SilentSpan)
 
 
 # --- tracers ---------------------------------------------------------------------------------------------------------
@@ -498,8 +543,9 @@ cdef class OtelTracer:
         return self.shared.resource
 
     @property
-    def sampler(self):
-        return self.shared.sampler
+    def instrumentation_info(self):
+        """The scope, by the name that it had before version 1.11.1 of the SDK."""
+        return self.instrumentation_scope
 
     def start_span(
         self, name, context=None, kind=INTERNAL, attributes=None, links=(), start_time=None, record_exception=True,
@@ -544,7 +590,12 @@ cdef class OtelTracer:
         cdef Span span, above
         cdef bint sampled, recording
         queue.check_process()
-        above = get_current() if context is None else native_of(context.get(KEY))
+        given = None
+        if context is None:
+            above = get_current()
+        else:
+            given = context.get(KEY)
+            above = native_of(given)
         if not shared.enabled:
             return api.NonRecordingSpan(INVALID if above is None else context_of(above))
         span = core.identify(above, name, 1 if kind is INTERNAL else number_of(kind))
@@ -559,10 +610,12 @@ cdef class OtelTracer:
                 sampled = result.decision.is_sampled()
                 attributes = result.attributes
                 span.trace_state = (result.trace_state.to_header() if result.trace_state else NO_TEXT) or NO_TEXT
-        face = OtelSpan.__new__(OtelSpan)
-        face.show(span)
+        face = new_face(span, not recording)
         face.tracer = self
+        face.resource_ = shared.resource
         face.above = above
+        if above is not None and given is not None and not isinstance(given, OtelSpan):
+            face.parent_ = given.get_span_context()
         face.records_exceptions = record_exception
         face.sets_status = set_status
         if sampled:
@@ -642,14 +695,14 @@ cdef class Block:
             self.name, self.context, self.kind, self.attributes, self.links, self.start_time, self.record_exception,
             self.set_status,
         )
-        if type(self.span) is OtelSpan:
+        if isinstance(self.span, OtelSpan):
             (<OtelSpan> self.span).span.make_current()
         return self.span
 
     def __exit__(self, kind, error, traceback):
         cdef OtelSpan face
         span, self.span = self.span, None
-        if type(span) is OtelSpan:
+        if isinstance(span, OtelSpan):
             face = <OtelSpan> span
             if face.span.token is not None:
                 face.span.restore()
