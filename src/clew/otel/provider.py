@@ -159,7 +159,7 @@ class TracerProvider(api.TracerProvider):
             left = deadline - monotonic()
             if left <= 0:
                 return False
-            flushed = self._call(processor.force_flush, int(left * 1000)) is not False and flushed
+            flushed = self._call(processor, "force_flush", int(left * 1000)) is not False and flushed
         return self.tracer.flush(max(deadline - monotonic(), 0.0)) and flushed
 
     def shutdown(self) -> None:
@@ -168,15 +168,15 @@ class TracerProvider(api.TracerProvider):
             atexit.unregister(self._at_exit)
             self._at_exit = None
         for processor in self._shared.processors:
-            self._call(processor.shutdown)
+            self._call(processor, "shutdown")
         self.tracer.close()
 
-    def _call(self, function: Any, *arguments: Any) -> Any:
+    def _call(self, processor: Any, method: str, *arguments: Any) -> Any:
         try:
-            return function(*arguments)
+            return getattr(processor, method)(*arguments)
         except Exception:  # noqa: BLE001 - it is somebody else's code
             self._shared.count_error()
-            _log.warning("%r failed", function, exc_info=True)
+            _log.warning("%s of %r failed", method, type(processor), exc_info=True)
             return False
 
     def __repr__(self) -> str:

@@ -54,7 +54,7 @@ def acceptable(value: Any) -> Any:
     if isinstance(value, (str, int, float, bytes, Sequence, Mapping)):
         return value
     _log.warning("Invalid type `%s` for an attribute's value.", type(value))
-    kind = type(value)
+    kind: Any = type(value)
     if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
         return None
     try:

@@ -7,7 +7,6 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage, context, propagate
@@ -19,8 +18,9 @@ import clew
 from clew.otel import TracerProvider, face_for, span_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator
 
+    import pytest
     from opentelemetry.trace import Span as OtelSpan
     from opentelemetry.trace import Tracer as OtelTracer
 
@@ -190,7 +190,7 @@ def test_threads_and_tasks(tracer: OtelTracer, own: clew.Tracer, records: Any) -
 def test_generators(tracer: OtelTracer, own: clew.Tracer) -> None:
     """Two that are stepped in turn do not leave their spans behind."""
 
-    def steps(block: Any) -> Iterator[None]:
+    def steps(block: Any) -> Generator[None]:
         with block:
             yield
             yield
