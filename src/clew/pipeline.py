@@ -121,7 +121,7 @@ class Pipeline:
         self._queue = queue
         self._stages = stages
         self.exporter = exporter
-        self._resource = resource
+        self.resource = resource
         self._scopes = [scope]
         self._batch_delay = batch_delay
         self.close_timeout = close_timeout
@@ -216,9 +216,9 @@ class Pipeline:
     def _export(self, process: _Process, spans: bytes, count: int) -> int:
         """Give what came out of the queue to the exporter; how many spans could not be delivered."""
         if len(self._scopes) == 1:
-            return self._export_batch(process, Batch(spans, count, self._resource, self._scopes[0]))
+            return self._export_batch(process, Batch(spans, count, self.resource, self._scopes[0]))
         return sum(
-            self._export_batch(process, Batch(part, part_count, self._resource, self._scopes[number]))
+            self._export_batch(process, Batch(part, part_count, self.resource, self._scopes[number]))
             for part, part_count, number in split_by_scope(spans)
         )
 

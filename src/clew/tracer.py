@@ -199,6 +199,14 @@ class Tracer(TracerCore):
         """
         return self._pipeline.close(self._seconds(timeout))
 
+    def update_resource(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Have the spans that are exported from now on come from a resource with these attributes too.
+
+        Raises: ConfigurationError. Thread: any.
+        """
+        self.resource = _resource(self.resource.service_name, {**self.resource.attributes, **attributes})
+        self._pipeline.resource = self.resource
+
     def scope_number(self, scope: Scope) -> int:
         """The number by which the native core knows a library in whose name spans are made. For clew.otel.
 

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import weakref
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -81,13 +82,16 @@ class TracerProvider(api.TracerProvider):
         self._shared = Shared(tracer, resource, theirs, id_generator)
         self._sampler = theirs
         self.id_generator = id_generator
-        self._first = active_span_processor
+        self._holder = active_span_processor
         if active_span_processor is not None:
             self._shared.processors = (active_span_processor,)
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         self._lock = threading.Lock()
         self._tracers: dict[InstrumentationScope, OtelTracer] = {}
         self._at_exit = atexit.register(self.shutdown) if shutdown_on_exit else None
+        if "process.pid" in self._shared.resource.attributes:
+            renew = weakref.WeakMethod(self._renew_process)
+            os.register_at_fork(after_in_child=lambda: (function := renew()) and function())
         _take_over_context()
 
     @property
@@ -139,11 +143,21 @@ class TracerProvider(api.TracerProvider):
         Args:
             span_processor: an object with `on_start`, `on_end`, `shutdown` and `force_flush`, as the SDK's processors.
         """
-        if self._first is not None:
-            self._first.add_span_processor(span_processor)
+        if self._holder is not None:
+            self._holder.add_span_processor(span_processor)
             return
         with self._lock:
             self._shared.processors += (span_processor,)
+
+    # Private to the SDK's provider, and read all the same by libraries that look whether their processor is there.
+
+    @property
+    def _active_span_processor(self) -> Any:
+        return self if self._holder is None else self._holder
+
+    @property
+    def _span_processors(self) -> tuple[Any, ...]:
+        return self._shared.processors
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Have everything delivered that ended so far.
@@ -170,6 +184,15 @@ class TracerProvider(api.TracerProvider):
         for processor in self._shared.processors:
             self._call(processor, "shutdown")
         self.tracer.close()
+
+    def _renew_process(self) -> None:
+        """In a child that was forked: the detector of processes told of its parent."""
+        ids = {"process.pid": os.getpid(), "process.parent_pid": os.getppid()}
+        ids = {name: number for name, number in ids.items() if name in self._shared.resource.attributes}
+        self._shared.resource = Resource(self._shared.resource.attributes, self._shared.resource.schema_url).merge(
+            Resource(ids)
+        )
+        self.tracer.update_resource(ids)
 
     def _call(self, processor: Any, method: str, *arguments: Any) -> Any:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from clew.model import Attributes, AttributeValue
 
-__all__ = ["InstrumentationScope", "Resource", "detected"]
+__all__ = ["InstrumentationScope", "Resource", "detected", "info_of"]
 
 _EMPTY: Attributes = MappingProxyType({})
 _log = logging.getLogger("clew.otel")
@@ -76,6 +77,17 @@ class InstrumentationScope(NamedTuple):
 
     def __hash__(self) -> int:
         return hash((self.name, self.version, self.schema_url))
+
+
+def info_of(scope: InstrumentationScope) -> Any:
+    """The scope as the SDK's InstrumentationInfo, which exporters of old read; as it is, where there is no SDK."""
+    try:
+        from opentelemetry.sdk.util.instrumentation import InstrumentationInfo
+    except ImportError:
+        return scope
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return InstrumentationInfo(scope.name, scope.version, scope.schema_url)
 
 
 def detected(environ: Mapping[str, str] = os.environ) -> dict[str, AttributeValue]:

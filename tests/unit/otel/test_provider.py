@@ -388,3 +388,41 @@ def test_at_exit(tmp_path: Path, arguments: str, told: list[str]) -> None:
     """Processors are shut down when the program ends, unless it wants to do that itself."""
     done = run(AT_EXIT.replace("{arguments}", arguments), tmp_path)
     assert (done.returncode, done.stderr, done.stdout.splitlines()) == (0, "", told)
+
+
+FORKED = """
+import os, sys, clew
+from clew.otel import TracerProvider
+
+class Pid(clew.MemoryExporter):
+    def export(self, batch):
+        print(batch.resource.attributes["process.pid"] == os.getpid(), flush=True)
+
+provider = TracerProvider(exporter=Pid())
+pid = os.fork()
+if not pid:
+    span = provider.get_tracer("library").start_span("call")
+    assert span.resource.attributes["process.pid"] == os.getpid()
+    span.end()
+    provider.shutdown()
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_forked_child_says_who_it_is(tmp_path: Path) -> None:
+    """Where the process's detector was asked, a child's spans have the child's process id."""
+    done = run(FORKED, tmp_path, OTEL_EXPERIMENTAL_RESOURCE_DETECTORS="process")
+    assert (done.returncode, done.stderr, done.stdout.split()) == (0, "", ["True", "0"])
+
+
+def test_what_libraries_look_for() -> None:
+    """Some look into what is private of the SDK, whether their processor is there already."""
+    provider: Any = made()
+    listener = Listener([], "a")
+    provider._active_span_processor.add_span_processor(listener)
+    assert provider._active_span_processor._span_processors == (listener,)
+    tracer: Any = provider.get_tracer("library", "1")
+    assert tracer._instrumentation_scope is tracer.instrumentation_scope
+    assert (tracer.instrumentation_info.name, tracer.instrumentation_info.version) == ("library", "1")
+    assert tracer.start_span("call").instrumentation_info == tracer.instrumentation_info
