@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit lint types format bench build asan tor browser clean distclean asked-python
+.PHONY: help demo test unit lint types format bench build asan tor browser strace clean distclean asked-python
 export PYTHON
 
 # Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
@@ -22,7 +22,7 @@ help: ## list the targets
 demo: $(RUN) build tor ## run the demo: seven parts, the last on a private Tor network on this machine
 	@.venv/bin/clew demo
 
-test: $(DEV) build tor browser ## run every test (a few minutes)
+test: $(DEV) build tor browser strace ## run every test (a few minutes)
 	@.venv/bin/python -m pytest --durations=5
 
 unit: $(DEV) build ## run the unit tests (seconds, no tor)
@@ -56,6 +56,9 @@ tor:
 
 browser:
 	@tools/need-browser
+
+strace:
+	@tools/need-strace
 
 clean: ## remove what was compiled and cached; .venv stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(COMPILED)

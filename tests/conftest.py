@@ -42,6 +42,7 @@ class Need(NamedTuple):
 
 NEEDS = (
     Need("tor", "tor", "lab", ("tor",), "tor"),
+    Need("strace", "strace", "strace", ("strace",), "strace"),
     Need("Chromium", "browser", "browser", ("chromium", "chromedriver"), "chromium chromium-driver"),
 )
 left_out = pytest.StashKey[Counter[Need]]()

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from clew.errors import ConfigurationError
 from clew.exporters import FileExporter, MultiExporter, NoopExporter, StdoutExporter
+from clew.model import SpanLimits
 from clew.pipeline import close_all, flush_all
 from clew.samplers import AlwaysSample, NeverSample, ParentSample, ProbabilitySample
 from clew.tracer import Tracer
@@ -44,6 +45,14 @@ VARIABLES: dict[str, str] = {
     "OTEL_TRACES_SAMPLER_ARG": "the share for traceidratio, 0 to 1",
     "OTEL_BSP_SCHEDULE_DELAY": "milliseconds after which a batch is exported that is not full",
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "spans of one batch, at the most",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT": "attributes of a span, an event or a link, at the most",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "of a span",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "of an event",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": "of a link",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT": "events of a span, at the most",
+    "OTEL_SPAN_LINK_COUNT_LIMIT": "links of a span, at the most",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "characters of an attribute's value, at the most; any number by default",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "the same, of a span's own attributes",
 }
 
 _lock = threading.Lock()
@@ -119,6 +128,8 @@ def make_tracer(
     size = _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", values, 1, 1_000_000)
     if size is not None:
         options.setdefault("batch_spans", size)
+    if options.get("limits") is None:
+        options["limits"] = _limits(values)
     return Tracer(
         service_name or _program(),
         _exporter(values) if exporter is None else exporter,
@@ -159,6 +170,28 @@ def _number(name: str, values: Mapping[str, str], least: int, most: int) -> int 
     if not (value.isascii() and value.isdigit() and least <= int(value[:12]) <= most):
         raise ConfigurationError(f"{name} is a whole number from {least} to {most}, not {value!r}.")
     return int(value)
+
+
+# Of SpanLimits, the variables that say it: what is particular comes before what is general.
+_LIMITS = {
+    "attributes": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+    "events": ("OTEL_SPAN_EVENT_COUNT_LIMIT",),
+    "links": ("OTEL_SPAN_LINK_COUNT_LIMIT",),
+    "event_attributes": ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+    "link_attributes": ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+    "value_length": ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    "event_value_length": ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",),
+}
+
+
+def _limits(values: Mapping[str, str]) -> SpanLimits:
+    given: dict[str, int] = {}
+    for field, names in _LIMITS.items():
+        for name in reversed(names):
+            number = _number(name, values, 0, (1 << 31) - 1)
+            if number is not None:
+                given[field] = number
+    return SpanLimits(**given)
 
 
 # --- exporters -------------------------------------------------------------------------------------------------------

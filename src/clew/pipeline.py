@@ -17,9 +17,10 @@ from weakref import WeakSet
 
 from clew._hot import fork_count, remote_span, split_by_scope, use_span
 from clew.errors import ExportError
-from clew.limits import CHILD_CLOSE_SECONDS, ERROR_LOG_SECONDS, GIVE_UP_SECONDS, SCOPES, SIGNAL_SECONDS
+from clew.limits import ERROR_LOG_SECONDS, GIVE_UP_SECONDS, SCOPES, SIGNAL_SECONDS
 from clew.model import SpanContext
 from clew.otlp import Batch
+from clew.processes import allocate_lock, close_with_celery, close_with_multiprocessing, is_master_of_uwsgi, of_system
 
 if TYPE_CHECKING:
     from _thread import LockType
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from clew.model import Resource, Scope
     from clew.protocols import Exporter
 
-__all__ = ["Pipeline", "close_all", "flush_all", "time_left"]
+__all__ = ["Pipeline", "allocate_lock", "close_all", "flush_all", "time_left"]
 
 _INFINITY = float("inf")  # math.inf is not worth loading another library
 
@@ -39,18 +40,8 @@ _INFINITY = float("inf")  # math.inf is not worth loading another library
 _UNTRACED = remote_span(SpanContext("0" * 31 + "1", "0" * 15 + "1"))
 
 
-def _of_system(name: str) -> Any:
-    """A function of `_thread` that gevent may have replaced before clew was imported.
-
-    The worker has to be a thread of the system's: it waits without the GIL, which in a greenlet would stop all others.
-    """
-    monkey = sys.modules.get("gevent.monkey")
-    return getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
-
-
-allocate_lock = _of_system("allocate_lock")  # for exporters too
-_get_ident = _of_system("get_ident")
-_start_new_thread = _of_system("start_new_thread")
+_get_ident = of_system("get_ident")
+_start_new_thread = of_system("start_new_thread")
 
 
 # What this thread, or greenlet, delivers: `now` is a pipeline and a deadline, or None. (threading.local, which costs an
@@ -145,7 +136,7 @@ class Pipeline:
             `threading.Thread.start` would do all three.
         """
         process = self._here()
-        if process.running or _ending:
+        if process.running or _ending or is_master_of_uwsgi():
             return
         process.running = True
         try:
@@ -154,7 +145,7 @@ class Pipeline:
             # No thread to be had: flush and close try again, and else deliver on the thread that calls them.
             process.running = False
             self._queue.count_error()
-        _close_with_multiprocessing()
+        close_with_multiprocessing(close_all)
 
     def _here(self) -> _Process:
         generation = fork_count()
@@ -167,6 +158,7 @@ class Pipeline:
         return process
 
     def _work(self, process: _Process) -> None:
+        close_with_celery(close_all)
         try:
             with process.consumer, use_span(_UNTRACED):
                 process.worker = _get_ident()
@@ -449,7 +441,6 @@ def _left(deadline: float) -> float:
 
 _live: WeakSet[Pipeline] = WeakSet()  # pipelines that are not closed
 _ending = False  # from now on no thread can be started, or should be
-_finalizer: Any = None  # multiprocessing's Finalize, in one of its children
 
 
 def flush_all(timeout: float) -> None:
@@ -479,24 +470,6 @@ def close_all(at_most: float = _INFINITY) -> None:
             pipeline.finish_close(deadline)
     except KeyboardInterrupt:
         # Somebody who waits for the end of the program does not want to wait for its traces.
-        return
-
-
-def _close_with_multiprocessing() -> None:
-    """In a child of multiprocessing, be among its finalizers: it leaves by os._exit, which skips atexit.
-
-    They have to be registered in the child itself, which forgets those of its parent when it begins.
-    """
-    global _finalizer  # noqa: PLW0603 - one for the process, whatever the number of pipelines
-    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
-    try:
-        if process is None or util is None or process.parent_process() is None:
-            return
-        if _finalizer is None or not _finalizer.still_active():
-            # After multiprocessing's own (priority 0 and more) and the program's: they may still end spans.
-            _finalizer = util.Finalize(None, close_all, (CHILD_CLOSE_SECONDS,), exitpriority=-100)
-    except AttributeError:
-        # It is being imported at this moment, by a thread that forked nothing yet.
         return
 
 

@@ -19,6 +19,7 @@ from clew import (
     MultiExporter,
     NoopExporter,
     SpanContext,
+    SpanLimits,
     StdoutExporter,
     configuration,
     configure,
@@ -142,6 +143,8 @@ def test_disabled() -> None:
         {"OTEL_BSP_SCHEDULE_DELAY": "0"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "-1"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "9" * 50},
+        {"OTEL_SPAN_LINK_COUNT_LIMIT": "-1"},
+        {"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "long"},
     ],
 )
 def test_wrong_values(environ: dict[str, str]) -> None:
@@ -150,6 +153,32 @@ def test_wrong_values(environ: dict[str, str]) -> None:
         configure(environ={"OTEL_TRACES_EXPORTER": "none", **environ})
     assert list(environ)[-1] in str(caught.value)
     assert configuration._tracer is None
+
+
+def test_limits() -> None:
+    """A particular limit comes before the general one, an argument before both; what is not said stays as it is."""
+    environ = {
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_ATTRIBUTE_COUNT_LIMIT": "7",
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "0",
+        "OTEL_SPAN_LINK_COUNT_LIMIT": "1",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "4",
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "2",
+    }
+    attributes = {str(i): "value" for i in range(10)}
+    span = configure(environ=environ).start_span("x", attributes=attributes)
+    span.add_event("y", {"a": "value"})
+    for _ in range(2):
+        span.add_link(REMOTE[1], attributes)
+    assert set(span.attributes.values()) == {"va"}
+    assert len(span.attributes) == 7
+    (event,), (link,) = span.events, span.links
+    assert (event.attributes, event.dropped_attributes) == ({}, 1)
+    assert (set(link.attributes.values()), link.dropped_attributes) == ({"valu"}, 3)
+    configuration._tracer = None
+    span = configure(environ=environ, limits=SpanLimits(links=2)).start_span("x", attributes=attributes)
+    assert set(span.attributes.values()) == {"value"}
+    assert len(span.attributes) == 10
 
 
 def test_once() -> None:

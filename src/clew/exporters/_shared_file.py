@@ -120,6 +120,9 @@ class SharedFile:
         """
         with self._mutex():
             self._leave()
+            if self._syncer is not None and self._syncer[0] == fork_count():
+                with suppress(RuntimeError):  # it was told already
+                    self._syncer[1].release()
         if self._rotation is not None:
             self._rotation.wait(_CLEAN_SECONDS)
         self._tell()
@@ -180,9 +183,6 @@ class SharedFile:
         except OSError as error:
             self._problem = error
         finally:
-            if self._syncer is not None and self._syncer[0] == fork_count():
-                with suppress(RuntimeError):  # it was told already
-                    self._syncer[1].release()
             try:
                 os.close(descriptor)
             except OSError as error:  # what network file systems could not write

@@ -57,6 +57,7 @@ class Rotation:
         self._compress = compress
         self._began: tuple[tuple[int, int], float] | None = None  # which file, and when its first span began
         self._cleaner: tuple[int, LockType] | None = None  # the process that cleans, and what it holds while it does
+        self._is_wanted = False  # something was put aside since it last looked
         self._problem: Exception | None = None
 
     def is_due(self, descriptor: int) -> bool:
@@ -91,8 +92,11 @@ class Rotation:
 
     def clean(self, path: str) -> None:
         """Compress and delete on a thread of its own, without the lock."""
-        if (not self._compress and self._keep is None) or self._is_cleaning():
-            return  # what it does not see, the next one does
+        if not self._compress and self._keep is None:
+            return
+        self._is_wanted = True
+        if self._is_cleaning():
+            return  # it looks once more before it ends
         done = allocate_lock()
         done.acquire()
         self._cleaner = fork_count(), done
@@ -118,8 +122,10 @@ class Rotation:
 
     def _clean_beside(self, path: str, done: LockType) -> None:
         try:
-            self._clean(path)
-        except Exception as error:  # noqa: BLE001 - the program's stderr is not ours; it is told with the next batch
+            while self._is_wanted:
+                self._is_wanted = False
+                self._clean(path)
+        except Exception as error:  # noqa: BLE001 - not to the program's stderr: it is told with the next batch
             self._problem = error
         finally:
             done.release()
@@ -136,7 +142,10 @@ class Rotation:
             aside = aside[surplus:]
         if self._compress:
             for each in aside:
-                _compress(each)
+                try:
+                    _compress(each)
+                except OSError as error:
+                    self._problem = error  # nothing to do with the others
 
 
 def _look(path: str) -> tuple[list[str], set[str]]:
@@ -193,8 +202,14 @@ def _write_packed(source: io.BufferedReader, path: str) -> None:
         sync_folder(os.path.dirname(path))  # noqa: PTH120 - before the other one goes
     except OSError:
         _remove(temporary)  # the disk is full, say: the file stays as it is
+        if os.path.lexists(path):
+            raise
+        return  # another process deleted it, because there are newer ones enough
+    try:
+        _remove(path)
+    except OSError:
+        _remove(path + _PACKED)  # what cannot be deleted must not be there twice
         raise
-    _remove(path)
 
 
 def _is_at(path: str, status: os.stat_result) -> bool:
