@@ -39,6 +39,9 @@ cdef extern from "Python.h":
     int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
     object PyContextVar_Set(object variable, object value)
     int PyContextVar_Reset(object variable, object token) except -1
+    ctypedef struct TypeObject "PyTypeObject":
+        PyObject* tp_dict
+    void PyType_Modified(object kind)
 
 cdef object log = logging.getLogger("clew.otel")
 
@@ -436,20 +439,25 @@ cdef class OtelSpan:
     def _readable_span(self):
         return self
 
-    def __getattr__(self, name):
-        # What exporters and tests read of the SDK's spans, although it is private there.
-        if name in READABLE:
-            return getattr(self, name[1:])
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def __repr__(self):
         return f'{type(self).__name__}(name="{self.name}", context={self.get_span_context()})'
 
 
-cdef frozenset READABLE = frozenset((
-    "_attributes", "_context", "_end_time", "_events", "_instrumentation_scope", "_kind", "_links", "_name", "_parent",
-    "_resource", "_start_time", "_status",
-))
+cdef void lend_private_names():
+    """What exporters and tests read of the SDK's spans although it is private there is the same here.
+
+    Not by `__getattr__`: with it, each call of a method would make a bound method first.
+    """
+    cdef dict own = <dict> (<TypeObject*> OtelSpan).tp_dict
+    for name in (
+        "attributes", "context", "end_time", "events", "instrumentation_scope", "kind", "links", "name", "parent",
+        "resource", "start_time", "status",
+    ):
+        own["_" + name] = own[name]
+    PyType_Modified(OtelSpan)
+
+
+lend_private_names()
 
 
 @cython.final
