@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit lint types format bench build asan tor browser strace clean distclean asked-python
+.PHONY: help demo test unit lint types format bench build asan tor browser strace otel-suite clean distclean asked-python
 export PYTHON
 
 # Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
@@ -47,6 +47,9 @@ bench: $(DEV) build ## measure clew beside its peers (minutes; on a quiet machin
 	@.venv/bin/python benchmarks/bench_tor.py
 
 build: $(COMPILED) ## compile the native core
+
+otel-suite: $(DEV) build ## run OpenTelemetry's own tests on clew's provider (downloads them; a minute)
+	@tools/otel-suite
 
 asan: $(DEV) build ## run the native core's tests under AddressSanitizer
 	@tools/asan

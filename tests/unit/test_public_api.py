@@ -59,3 +59,21 @@ def test_import_loads_little() -> None:
 def _path() -> dict[str, str]:
     """Without site-packages: an import of a third party's module would fail."""
     return {**os.environ, "PYTHONPATH": next(iter(clew.__path__)).removesuffix("/clew")}
+
+
+def test_without_the_gil_it_is_refused() -> None:
+    """One sentence that says what to do, before a compiled module would switch the GIL on for the whole program."""
+    code = (
+        "import sys\n"
+        "sys._is_gil_enabled = lambda: False\n"
+        "try:\n"
+        "    import clew\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+        "print([name for name in sys.modules if name.startswith('clew._hot.')])\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    sentence, compiled = done.stdout.splitlines()
+    assert sentence.startswith("clew needs the GIL, and this Python runs without: start it with PYTHON_GIL=1")
+    assert compiled == "[]"
+    assert done.stderr == ""

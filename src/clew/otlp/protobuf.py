@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from clew._hot import traces_to_records
@@ -40,6 +41,9 @@ _BYTES: Final = 2
 _FIXED32: Final = 5
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
+# What stands before bytes, by the number of their field and their size, where both are small: nearly always.
+_HEADS: Final = [[bytes((number << 3 | _BYTES, size)) for size in range(0x80)] for number in range(16)]
+_KNOWN_CHARACTERS: Final = 64  # longer texts are not remembered
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # What a status of CANCELLED travels as, see model.Status.
 _CANCELLED: Final = ("clew.status", "cancelled")
@@ -117,28 +121,35 @@ def encode_span(record: SpanRecord) -> bytes:
         EncodeError: what OTLP has no place for: ids that are no hex digits of the right length, negative times and
             counts, values nested deeper than `limits.DECODED_VALUE_DEPTH` or of a type that no attribute has.
     """
-    attributes, status = record.attributes, record.status
+    (
+        trace_id, span_id, parent_id, name, kind, start_ns, end_ns, status, description, attributes, events, links,
+        trace_state, flags, dropped_attributes, dropped_events, dropped_links, _, _,
+    ) = record  # fmt: skip
     if status is Status.CANCELLED:
         attributes, status = {**attributes, _CANCELLED[0]: _CANCELLED[1]}, Status.ERROR
-    status_message = _text(2, record.status_description) + _number(3, status)
-    fields = (
-        _id(1, record.trace_id, 16),
-        _id(2, record.span_id, 8),
-        _text(3, record.trace_state),
-        _id(4, record.parent_id, 8) if record.parent_id else b"",
-        _text(5, record.name),
-        _number(6, record.kind),
-        _time(7, record.start_time_ns),
-        _time(8, record.end_time_ns),
-        encode_attributes(9, attributes),
-        _number(10, record.dropped_attributes),
-        *(_message(11, _event(event)) for event in record.events),
-        _number(12, record.dropped_events),
-        *(_message(13, _link(link)) for link in record.links),
-        _number(14, record.dropped_links),
-        _message(15, status_message) if status_message else b"",
-        _flags(16, record.flags),
-    )
+    # A file may hold millions of spans: what is not there costs no call.
+    fields = [_id(1, trace_id, 16), _id(2, span_id, 8)]
+    if trace_state:
+        fields.append(_text(3, trace_state))
+    if parent_id:
+        fields.append(_id(4, parent_id, 8))
+    fields += (_text(5, name), _number(6, kind), _time(7, start_ns), _time(8, end_ns))
+    if attributes:
+        fields.append(encode_attributes(9, attributes))
+    if dropped_attributes:
+        fields.append(_number(10, dropped_attributes))
+    for event in events:
+        fields.append(_message(11, _event(event)))  # there are few, mostly none
+    if dropped_events:
+        fields.append(_number(12, dropped_events))
+    for link in links:
+        fields.append(_message(13, _link(link)))
+    if dropped_links:
+        fields.append(_number(14, dropped_links))
+    if status or description:
+        fields.append(_message(15, _text(2, description) + _number(3, status)))
+    if flags:
+        fields.append(_flags(16, flags))
     return _message(2, b"".join(fields))
 
 
@@ -168,7 +179,20 @@ def _link(link: Link) -> bytes:
 
 def encode_attributes(number: int, attributes: Attributes) -> bytes:
     """Attributes as KeyValue fields of this number."""
-    return b"".join(_message(number, _pair(key, value, 0)) for key, value in attributes.items())
+    return b"".join(
+        [
+            _known_attribute(number, key, value)
+            if type(value) is int or (type(value) is str and len(value) <= _KNOWN_CHARACTERS)
+            else _message(number, _pair(key, value, 0))
+            for key, value in attributes.items()
+        ]
+    )
+
+
+@lru_cache(maxsize=4096)
+def _known_attribute(number: int, key: str, value: int | str) -> bytes:
+    """An attribute, remembered: most of them come again and again."""
+    return _message(number, _pair(key, value, 0))
 
 
 def _pair(key: str, value: AttributeValue, depth: int) -> bytes:
@@ -224,11 +248,14 @@ def _varint(value: int) -> bytes:
 
 
 def _head(number: int, size: int) -> bytes:
+    if size < 0x80:
+        return _HEADS[number][size]
     return bytes((number << 3 | _BYTES,)) + _varint(size)
 
 
 def _message(number: int, data: bytes) -> bytes:
-    return _head(number, len(data)) + data
+    size = len(data)
+    return (_HEADS[number][size] if size < 0x80 else _head(number, size)) + data
 
 
 def encode_text(text: str) -> bytes:

@@ -100,5 +100,5 @@ def _round_up(value: float, digits: tuple[int, ...]) -> int:
 
 
 def _round_down(value: int) -> int:
-    power: int = 10 ** floor(log10(max(value, 1)))
+    power: int = 10 ** (len(str(max(value, 1))) - 1)  # a logarithm is rounded: just below 10**17 it is 17
     return next(digit * power for digit in (5, 3, 2, 1) if digit * power <= value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clew.report.axis import Axis, axis_of, label
@@ -65,6 +65,7 @@ def test_labels(duration_ns: int, text: str) -> None:
     assert label(duration_ns) == text
 
 
+@example([[0, 99_999_999_999_999_593]])  # whose logarithm is that of 10**17
 @given(st.lists(st.lists(st.integers(0, 1 << 61), min_size=1, max_size=8), min_size=1, max_size=4))
 def test_everything_is_on_it(groups: list[list[int]]) -> None:
     """Every duration has its place, longer ones further right; marks are few, round and in order."""
