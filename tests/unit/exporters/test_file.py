@@ -366,7 +366,7 @@ def test_it_says_what_it_is(path: Path) -> None:
 def test_a_batch_made_by_hand(path: Path) -> None:
     """The exporter needs no tracer."""
     with Tracer("test") as tracer:
-        batch = Batch(b"", 0, tracer.resource, tracer._pipeline._scope)
+        batch = Batch(b"", 0, tracer.resource, tracer._pipeline._scopes[0])
     exporter = FileExporter(path)
     exporter.export(batch)
     exporter.close()
