@@ -45,6 +45,7 @@ format: $(DEV) ## lay out the sources as `make lint` wants them
 bench: $(DEV) build ## measure clew beside its peers (minutes; on a quiet machine)
 	@.venv/bin/python benchmarks/bench_span.py
 	@.venv/bin/python benchmarks/bench_tor.py
+	@.venv/bin/python benchmarks/bench_otel.py
 
 build: $(COMPILED) ## compile the native core
 

@@ -114,3 +114,16 @@ def test_a_quick_run_of_the_join() -> None:
         *["first byte", "first byte", "  noted"] * 3,
     ]
     assert sorted((BENCH / "results").glob("*")) == before
+
+
+def test_a_quick_run_of_opentelemetrys_api(tmp_path: Path) -> None:
+    """`bench_otel.py --quick`: both providers, sampled and not, and each span arrives."""
+    result = tmp_path / "quick.json"
+    command = [sys.executable, str(BENCH / "bench_otel.py"), "--quick", "--json", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(result.read_text())["rows"]
+    assert [(row["row"], set(row["cpu_ns"])) for row in rows] == [
+        (name, {"clew", "sdk"}) for name in ("sampled", "unsampled")
+    ]
+    assert all(row["what"] in done.stdout for row in rows)
