@@ -7,8 +7,8 @@ when a socket's bytes came. The interface, with types, is `__init__.pyi`.
 
 import sys
 
-# Between two of its Python calls everything here is atomic because of the GIL. Loading what is compiled would switch it on
-# for the whole program, with a warning; whether that is wanted is the program's to say.
+# Between two of its Python calls everything here is atomic because of the GIL. Loading what is compiled would switch it
+# on for the whole program, with a warning; whether that is wanted is the program's to say.
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
     raise ImportError(
         "clew needs the GIL, and this Python runs without: start it with PYTHON_GIL=1 in the environment or with the "
