@@ -102,6 +102,25 @@ LINE_BYTES = 64 * MIB
 # Spans that a reader gives at once where the file has no larger parts of its own: 1 MB, and loops that are long enough.
 BLOCK_SPANS = 512
 
+# Spans of a Chrome trace that are held, written: until their trace is silent; read: until they are in their order. At
+# 2 KB each, 64 MB.
+CHROME_SPANS_HELD = 32_768
+# Services that get a process of their own, and lanes that each of them has: far more than anybody looks at. Spans for
+# which there is no lane get a track each.
+CHROME_PROCESSES = 1000
+CHROME_LANES = 500
+# Stretches of time that are remembered of a lane one by one; what was before them is taken for one.
+CHROME_LANE_STACKS = 1024
+# Ends of arrows that wait for their other end, or may get one, and how many of them for one slice: 10 MB.
+CHROME_ARROWS = 20_000
+CHROME_ARROWS_TO_ONE = 100
+# Pairs of a resource and a scope that are remembered when they were written; a reader has to remember those of the
+# spans that a writer holds too.
+CHROME_ORIGINS = 4096
+
+# Names of processes and threads, and asynchronous ids with slices that are open, that are known of a Chrome trace.
+CHROME_NAMES = 10_000
+
 # Spans, and bytes before they are compressed, that a Parquet file has in one row group. They are in memory until they
 # are written; a query opens and skips whole groups, so they are not to be small.
 PARQUET_GROUP_SPANS = 65_536

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from clew.cli.no_collector import no_collector
 from clew.cli.terminal import byte_progress
 
 if TYPE_CHECKING:
@@ -59,20 +60,20 @@ def run(args: argparse.Namespace) -> int:
         args.refuse("OUT's name does not tell the format: end it in .jsonl or .pb, or use --to")
         return 2
     from clew.cli.view_output import DamageReport, count, say
-    from clew.formats import TraceFile, records_of
-    from clew.formats.writing import FORMATS
+    from clew.formats import TraceFile
+    from clew.formats.writing import FORMATS, encoded_of
 
     writer = FORMATS[form].make_writer()
     spans = damaged = 0
-    with _output(args.out, force=args.force) as out:
+    with no_collector(), _output(args.out, force=args.force) as out:
         for path in args.files:
             with byte_progress("reading standard input", None if path == "-" else 0) as on_bytes:
                 file = TraceFile(path, on_bytes)
             report = DamageReport(file.name)
             with file, byte_progress("converting", file.size_bytes) as on_bytes:
-                for records in records_of(file.items(on_bytes=on_bytes), report.add):
-                    out.write(writer.encode(records))
-                    spans += len(records)
+                for data, count_of_block in encoded_of(file.items(on_bytes=on_bytes), writer, report.add):
+                    out.write(data)
+                    spans += count_of_block
             sentences = list(report.sentences())
             damaged += len(sentences) > 0
             report.say()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from clew.cli.no_collector import no_collector
 from clew.cli.terminal import make_console
 from clew.cli.view_files import gather, look_through, open_all
 from clew.cli.view_output import DamageReport, count, say
@@ -37,10 +37,7 @@ def show(options: Options) -> int:
     """Print the numbers. Returns: the exit status, 1 if no span was counted, or a file could not be read."""
     tally = Tally(Query(name=options.name, since_ns=options.since_ns), options.slowest)
     with ExitStack() as stack:
-        # What is parsed goes as soon as it was counted, and none of it is in a cycle.
-        if gc.isenabled():
-            gc.disable()
-            stack.callback(gc.enable)
+        stack.enter_context(no_collector())
         files = open_all(options.files, stack)
         reports = {file.name: DamageReport(file.name) for file in files}
         readable = look_through(files, tally.add, reports)

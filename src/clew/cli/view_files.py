@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from clew.cli.no_collector import no_collector
 from clew.cli.terminal import byte_progress
 from clew.cli.view_output import DamageReport, count, say
 from clew.errors import DecodeError, FormatError
@@ -32,6 +33,7 @@ def show(paths: list[str], query: Query, max_spans: int, output: Output) -> int:
     """
     chooser = Chooser(query)
     with ExitStack() as stack:
+        stack.enter_context(no_collector())
         files = open_all(paths, stack)
         reports = {file.name: DamageReport(file.name) for file in files}
         readable = look_through(files, chooser.add, reports)

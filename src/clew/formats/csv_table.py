@@ -23,6 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 from clew.errors import DecodeError
 from clew.formats.blocks import RecordsBlock
 from clew.formats.json_values import (
+    KIND_NAMES,
+    KINDS,
+    STATUS_NAMES,
+    STATUSES,
     events_from_json,
     events_to_json,
     from_json,
@@ -75,10 +79,6 @@ COLUMNS: Final = (
 
 # OWASP's list, with the full-width forms that some spreadsheets take for the same; and what marks a cell as text.
 _FORMULA: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20'")
-_KINDS: Final = {kind.name.lower(): kind for kind in SpanKind}
-_STATUSES: Final = {status.name.lower(): status for status in Status}
-_KIND_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
-_STATUS_NAMES: Final = {status: name for name, status in _STATUSES.items()}
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00(?::?00)?)?", re.ASCII)
 # A cell, quoted or not, and the comma behind it. Every cell of a row has one, if a comma is put behind the row.
 _CELL: Final = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",]*)),')
@@ -112,11 +112,11 @@ class CsvWriter(Writer):
             record.parent_id,
             _guarded(resource.service_name),
             _guarded(record.name),
-            _KIND_NAMES[record.kind],
+            KIND_NAMES[record.kind],
             _time_text(record.start_time_ns),
             _time_text(record.end_time_ns),
             record.end_time_ns - record.start_time_ns,
-            _STATUS_NAMES[record.status],
+            STATUS_NAMES[record.status],
             _guarded(record.status_description),
             text_of(to_json(record.attributes)) if record.attributes else "",
             text_of(events_to_json(record.events)) if record.events else "",
@@ -234,10 +234,10 @@ class CsvReader(Reader):
             span_id,
             hex_id(get("parent_id"), 16),
             _unguarded(get("name", "")),
-            _one_of(_KINDS, get("kind", ""), SpanKind.INTERNAL),
+            _one_of(KINDS, get("kind", ""), SpanKind.INTERNAL),
             _time_ns(get("start_time", "")),
             _time_ns(get("end_time", "")),
-            _one_of(_STATUSES, get("status", ""), Status.UNSET),
+            _one_of(STATUSES, get("status", ""), Status.UNSET),
             _unguarded(get("status_description", "")),
             from_json(_json(get("attributes", ""))),
             events_from_json(_json(get("events", ""))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ PARQUET_MAGIC = b"PAR1"
 
 # The keys that make a JSON object one of ours, or one that is passed over.
 _JSON = re.compile(rb'[{,]\s*"(?:resourceSpans|resourceLogs|resourceMetrics|resourceProfiles|TraceID)"\s*:')
+_CHROME = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:(\{)|\[\s*(?=\{))")
+_CHROME_EVENTS = re.compile(rb'[{,]\s*"traceEvents"\s*:\s*\[')
 _BLANK = b" \t\r\n,[]\xef\xbb\xbf"
 _FIRST_KEYS = (b'{"resourceSpans":', b'{"TraceID":')
 
@@ -53,6 +56,10 @@ def detect(head: bytes, *, is_whole: bool) -> Callable[[frozenset[str] | None], 
         from clew.formats.csv_table import CsvReader
 
         return CsvReader
+    if _is_chrome(head):
+        from clew.formats.chrome_reader import ChromeReader
+
+        return ChromeReader
     if _JSON.search(head):
         return JsonReader
     start = b"".join(head.lstrip(_BLANK).split())
@@ -67,6 +74,21 @@ def _is_csv(head: bytes) -> bool:
     """Whether the first line names the columns of both ids."""
     names = {name.strip(b'"') for name in head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip().split(b",")}
     return {b"trace_id", b"span_id"} <= names
+
+
+def _is_chrome(head: bytes) -> bool:
+    """Whether it is Chrome's object, in which no other format's key comes before the events, or array of events."""
+    match = _CHROME.match(head)
+    if match is None:
+        return False
+    if match[1] == b"{":
+        events = _CHROME_EVENTS.search(head)
+        return events is not None and not _JSON.search(head, 0, events.start())
+    try:
+        event, _ = json.JSONDecoder().raw_decode(head.decode("utf-8", "replace"), len(head[: match.end()].decode()))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(event, dict) and isinstance(event.get("ph"), str) and "traceId" not in event
 
 
 class AnyReader(Reader):

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clew.errors import DecodeError
 from clew.limits import DECODED_VALUE_DEPTH
-from clew.model import Event, Link, Scope, SpanContext, SpanRecord
+from clew.model import Event, Link, Scope, SpanContext, SpanKind, SpanRecord, Status
 from clew.otlp.protobuf import encode_text
 
 if TYPE_CHECKING:
     from clew.model import Attributes, AttributeValue
 
 __all__ = [
+    "KINDS",
+    "KIND_NAMES",
+    "STATUSES",
+    "STATUS_NAMES",
     "events_from_json",
     "events_to_json",
     "from_json",
@@ -40,6 +44,13 @@ __all__ = [
     "without_surrogates",
 ]
 
+# The words for kinds and statuses.
+KINDS: Final = {kind.name.lower(): kind for kind in SpanKind}
+STATUSES: Final = {status.name.lower(): status for status in Status}
+KIND_NAMES: Final = {kind: name for name, kind in KINDS.items()}
+STATUS_NAMES: Final = {status: name for name, status in STATUSES.items()}
+
+_PLAIN: Final = frozenset((str, int, bool, type(None)))  # types whose values JSON has
 _WRAPPED: Final = ("bytesValue", "doubleValue", "kvlistValue")
 _NOT_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -74,7 +85,7 @@ def without_surrogates(value: Any) -> Any:
 
 def to_json(attributes: Attributes) -> dict[str, Any]:
     """Attributes as an object for `json`."""
-    return {key: value if type(value) is str else value_to_json(value) for key, value in attributes.items()}
+    return {key: value if type(value) in _PLAIN else value_to_json(value) for key, value in attributes.items()}
 
 
 def value_to_json(value: AttributeValue) -> Any:
@@ -105,7 +116,7 @@ def from_json(value: Any) -> Attributes:
 
 
 def _mapping(value: dict[str, Any], depth: int) -> dict[str, AttributeValue]:
-    return {key: item if type(item) is str else value_from_json(item, depth) for key, item in value.items()}
+    return {key: item if type(item) in _PLAIN else value_from_json(item, depth) for key, item in value.items()}
 
 
 def value_from_json(value: Any, depth: int = DECODED_VALUE_DEPTH) -> AttributeValue:
@@ -199,18 +210,23 @@ def links_from_json(value: Any) -> tuple[Link, ...]:
 
 
 def scope_to_json(scope: Scope) -> dict[str, Any]:
-    """A scope as an object of name, version and attributes."""
-    return {"name": scope.name, "version": scope.version, "attributes": to_json(scope.attributes)}
+    """A scope as an object of name, version, attributes and schema_url."""
+    return {
+        "name": scope.name,
+        "version": scope.version,
+        "attributes": to_json(scope.attributes),
+        **({"schema_url": scope.schema_url} if scope.schema_url else {}),
+    }
 
 
 def scope_from_json(value: Any) -> Scope:
     """Raises: DecodeError."""
     if value is None:
         return Scope()
-    name, version = (value.get("name", ""), value.get("version", "")) if isinstance(value, dict) else (None, None)
-    if not isinstance(name, str) or not isinstance(version, str):
-        raise DecodeError("a scope is no object with a name and a version")
-    return Scope(name, version, from_json(value.get("attributes")))
+    if not isinstance(value, dict):
+        raise DecodeError("a scope is no object")
+    name, version, schema_url = (_of_type(value.get(key, ""), str) for key in ("name", "version", "schema_url"))
+    return Scope(name, version, from_json(value.get("attributes")), schema_url)
 
 
 def hex_id(value: Any, digits: int) -> str:

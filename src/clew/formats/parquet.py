@@ -14,7 +14,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from clew.errors import DecodeError, FormatError
-from clew.formats.json_values import hex_id, parse, text_of, value_from_json, value_to_json
+from clew.formats.json_values import (
+    KIND_NAMES,
+    KINDS,
+    STATUS_NAMES,
+    STATUSES,
+    hex_id,
+    parse,
+    text_of,
+    value_from_json,
+    value_to_json,
+)
 from clew.formats.reading import Block, Damage, Glance
 from clew.formats.writing import Writer
 from clew.limits import BLOCK_SPANS, PARQUET_GROUP_BYTES, PARQUET_GROUP_SPANS
@@ -81,6 +91,7 @@ SCHEMA: Final = pa.schema(
         ("scope_version", pa.string()),
         ("scope_attributes", _MAP),
         ("scope_attributes_json", _KEYS),
+        ("scope_schema_url", pa.string()),
         ("trace_state", pa.string()),
         ("flags", pa.uint32()),
         ("dropped_attributes", pa.uint32()),
@@ -89,10 +100,6 @@ SCHEMA: Final = pa.schema(
     ]
 )
 
-_KINDS: Final = {kind.name.lower(): kind for kind in SpanKind}
-_STATUSES: Final = {status.name.lower(): status for status in Status}
-_KIND_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
-_STATUS_NAMES: Final = {status: name for name, status in _STATUSES.items()}
 _LATEST_NS: Final = (1 << 63) - 1  # the year 2262
 _UNNAMED_SERVICE: Final = Resource().service_name
 _NO_ATTRIBUTES: Final[Attributes] = SpanRecord._field_defaults["attributes"]
@@ -144,7 +151,13 @@ class ParquetWriter(Writer):
         key = (id(record.resource), id(record.scope))
         if key not in self._origins:
             resource, scope = record.resource, record.scope
-            origin = (*_pairs(resource.attributes), scope.name, scope.version, *_pairs(scope.attributes))
+            origin = (
+                *_pairs(resource.attributes),
+                scope.name,
+                scope.version,
+                *_pairs(scope.attributes),
+                scope.schema_url,
+            )
             self._origins[key] = (resource.service_name, origin)
         service, origin = self._origins[key]
         start_ns, end_ns = self._time(record.start_time_ns), self._time(record.end_time_ns)
@@ -154,11 +167,11 @@ class ParquetWriter(Writer):
             record.parent_id or None,
             service,
             record.name,
-            _KIND_NAMES[record.kind],
+            KIND_NAMES[record.kind],
             start_ns,
             end_ns,
             end_ns - start_ns if start_ns and end_ns else None,
-            _STATUS_NAMES[record.status],
+            STATUS_NAMES[record.status],
             record.status_description,
             *_pairs(record.attributes),
             [
@@ -270,7 +283,7 @@ class ParquetBlock(Block):
     def glances(self) -> list[Glance]:
         """See Block. It makes Python objects of what it needs only."""
         rows = _Rows(self._batch)
-        statuses = rows.names("status", _STATUSES, Status.UNSET)
+        statuses = rows.names("status", STATUSES, Status.UNSET)
         return [
             Glance(*row)
             for row in zip(
@@ -294,10 +307,10 @@ class ParquetBlock(Block):
                 rows.ids("span_id", 16, is_needed=True),
                 rows.ids("parent_id", 16),
                 rows.texts("name"),
-                rows.names("kind", _KINDS, SpanKind.INTERNAL),
+                rows.names("kind", KINDS, SpanKind.INTERNAL),
                 rows.times("start_time"),
                 rows.times("end_time"),
-                rows.names("status", _STATUSES, Status.UNSET),
+                rows.names("status", STATUSES, Status.UNSET),
                 rows.texts("status_description"),
                 rows.attributes("attributes"),
                 rows.lists("events", _events),
@@ -407,7 +420,8 @@ class _Rows:
 
     def scopes(self) -> list[Scope]:
         names, versions = self.texts("scope_name"), self.texts("scope_version")
-        return _shared(map(Scope, names, versions, self.attributes("scope_attributes")))
+        schema_urls = self.texts("scope_schema_url")
+        return _shared(map(Scope, names, versions, self.attributes("scope_attributes"), schema_urls))
 
 
 _Same = TypeVar("_Same", Resource, Scope)

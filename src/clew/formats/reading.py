@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from clew.model import SpanRecord
 
-__all__ = ["Block", "Damage", "Glance", "Item", "Reader", "glances_of", "records_of"]
+__all__ = ["Block", "Damage", "Glance", "Item", "Reader", "decoded", "glances_of", "records_of"]
 
 
 class Glance(NamedTuple):
@@ -78,6 +78,13 @@ class Block(ABC):
         Raises: DecodeError.
         """
 
+    def json_lines(self) -> tuple[bytes, int] | None:
+        """The block as OTLP JSON Lines and the number of its spans, if that can be had without making records.
+
+        Raises: DecodeError.
+        """
+        return None
+
 
 Item: TypeAlias = Block | Damage
 
@@ -90,17 +97,18 @@ def glances_of(items: Iterable[Item], on_damage: Callable[[Damage], object]) -> 
     Args:
         on_damage: is given the damage among the items, and that of blocks that cannot be decoded.
     """
-    return _decode(items, lambda block: block.glances(), on_damage)
+    return decoded(items, lambda block: block.glances(), on_damage)
 
 
 def records_of(items: Iterable[Item], on_damage: Callable[[Damage], object]) -> Iterator[list[SpanRecord]]:
     """Decode each block that a reader gave. Args: see `glances_of`."""
-    return _decode(items, lambda block: block.records(), on_damage)
+    return decoded(items, lambda block: block.records(), on_damage)
 
 
-def _decode(
+def decoded(
     items: Iterable[Item], read: Callable[[Block], _Spans], on_damage: Callable[[Damage], object]
 ) -> Iterator[_Spans]:
+    """Give what a function makes of each block that a reader gave. Args: see `glances_of`."""
     for item in items:
         if isinstance(item, Damage):
             on_damage(item)

@@ -7,12 +7,13 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from clew.formats.reading import decoded
 from clew.otlp import Batch, encode_span, encode_traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from clew.formats.reading import Reader
+    from clew.formats.reading import Block, Damage, Item, Reader
     from clew.model import Resource, Scope, SpanRecord
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "OtlpJsonWriter",
     "OtlpProtobufWriter",
     "Writer",
+    "encoded_of",
     "format_of_name",
     "json_lines",
 ]
@@ -73,6 +75,16 @@ class Writer(ABC):
             EncodeError: a record that no format has a place for.
         """
 
+    def take(self, block: Block) -> tuple[bytes, int]:
+        """Take a block of a file: the bytes that are due, as `encode` gives them, and how many spans it has.
+
+        Raises:
+            DecodeError: the block is damaged.
+            EncodeError: as `encode`.
+        """
+        records = block.records()
+        return self.encode(records), len(records)
+
     @abstractmethod
     def finish(self) -> bytes:
         """Nothing follows: give what is left, and what a file ends with. Without records it is a valid empty file."""
@@ -80,6 +92,9 @@ class Writer(ABC):
 
 class OtlpJsonWriter(Writer):
     """Writes OTLP JSON Lines. They hold everything."""
+
+    def take(self, block: Block) -> tuple[bytes, int]:
+        return block.json_lines() or super().take(block)
 
     def encode(self, records: list[SpanRecord]) -> bytes:
         return b"".join(line + b"\n" for line in json_lines(records))
@@ -96,6 +111,13 @@ class OtlpProtobufWriter(Writer):
 
     def finish(self) -> bytes:
         return b""
+
+
+def encoded_of(
+    items: Iterable[Item], writer: Writer, on_damage: Callable[[Damage], object]
+) -> Iterator[tuple[bytes, int]]:
+    """Write what a reader gives: bytes, and how many spans were taken for them. Args: see `clew.formats.records_of`."""
+    return decoded(items, writer.take, on_damage)
 
 
 def json_lines(records: Iterable[SpanRecord]) -> Iterator[bytes]:
@@ -149,6 +171,12 @@ FORMATS: Final[dict[str, Format]] = {
         (".jsonl",), "OTLP JSON Lines", "clew.formats.writing:OtlpJsonWriter", "clew.formats.json_reader:JsonReader"
     ),
     "pb": Format((".pb", ".binpb"), "OTLP protobuf", "clew.formats.writing:OtlpProtobufWriter"),
+    "chrome": Format(
+        (".trace.json",),
+        "Chrome's trace events, which Perfetto opens",
+        "clew.formats.chrome:ChromeWriter",
+        "clew.formats.chrome_reader:ChromeReader",
+    ),
     "csv": Format(
         (".csv",), "a CSV table of spans", "clew.formats.csv_table:CsvWriter", "clew.formats.csv_table:CsvReader"
     ),
