@@ -47,10 +47,16 @@ class Lines(NamedTuple):
 def json_lines_of(traces: bytes) -> Lines | None:
     """A TracesData message as lines of OTLP/JSON, one for each resource and scope.
 
-    Returns: None, if it has something unusual in it (a span that does not begin with its ids, as one without an id
-        does): then records have to be made.
-    Raises: DecodeError, as `decode_traces` would.
+    Returns: None, if there is something unusual in it, such as damage, or a span that does not begin with its ids (as
+        one without an id does): then `decode_traces` has to say what it is.
     """
+    try:
+        return _lines_of(traces)
+    except (DecodeError, IndexError):
+        return None
+
+
+def _lines_of(traces: bytes) -> Lines | None:
     lines = []
     count = 0
     for resource_spans in _bodies(traces, 0, len(traces), _RESOURCE_SPANS):
@@ -92,40 +98,34 @@ def _joined(data: bytes, begin: int, end: int, tag: int) -> bytes:
 def _bodies(data: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
     """Where the bodies of a field begin and end, among the fields from `at` to `end`.
 
-    Raises: DecodeError.
+    Raises: DecodeError, IndexError.
     """
-    try:
-        while at < end:
-            tag = data[at]
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = _varint(data, at - 1)
+        wire_type = tag & 7
+        if wire_type == 2:
+            size = data[at]
             at += 1
-            if tag >= 0x80:
-                tag, at = _varint(data, at - 1)
-            wire_type = tag & 7
-            if wire_type == 2:
-                size = data[at]
-                at += 1
-                if size >= 0x80:
-                    size, at = _varint(data, at - 1)
-                at += size
-                if tag == wanted and at <= end:
-                    yield at - size, at
-            elif wire_type == 0:
-                _, at = _varint(data, at)
-            elif wire_type in {1, 5}:
-                at += 8 if wire_type == 1 else 4
-            else:
-                break
-            if at > end:
-                break
+            if size >= 0x80:
+                size, at = _varint(data, at - 1)
+            at += size
+            if tag == wanted and at <= end:
+                yield at - size, at
+        elif wire_type == 0:
+            _, at = _varint(data, at)
+        elif wire_type in {1, 5}:
+            at += 8 if wire_type == 1 else 4
         else:
-            return
-    except IndexError:
-        pass
-    raise DecodeError("damaged OTLP protobuf: a field is cut off or of a type that does not exist")
+            raise DecodeError("a field of a type that is not used any more")
+    if at > end:
+        raise DecodeError("a field goes on behind its message")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends. Raises: IndexError, DecodeError."""
+    """A number, and where it ends. Raises: DecodeError, IndexError."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]
@@ -133,4 +133,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise DecodeError("damaged OTLP protobuf: a number is too long")
+    raise DecodeError("a number is too long")
