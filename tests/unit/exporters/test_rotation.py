@@ -77,6 +77,22 @@ def test_a_file_without_times_is_as_old_as_its_first_sight(path: Path) -> None:
     assert aside(path) == []
 
 
+def test_the_age_of_a_file_that_was_emptied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the first span which came then, not of what is gone."""
+    began = time.time()
+    clock = began
+    monkeypatch.setattr("clew.exporters.rotation.time.time", lambda: clock)
+    with Tracer("t", FileExporter(path, max_age=3600)) as tracer:
+        for name in ("old", "older", "new", "newer"):
+            if name == "new":
+                os.truncate(path, 0)
+                clock = began + 3600
+            tracer.start_span(name, start_time_ns=round(clock * 1e9)).end()
+            assert tracer.flush()
+    assert aside(path) == []
+    assert names(path) == ["new", "newer"]
+
+
 def test_what_is_kept(path: Path) -> None:
     """The newest; what has another name is not ours to delete."""
     others = [path.with_name(name) for name in ("traces.old.jsonl", "traces.2026.jsonl", "other.jsonl")]
