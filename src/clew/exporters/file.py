@@ -28,8 +28,8 @@ class FileExporter:
     `fsync` says: "none" leaves it to the system, "interval" loses the last second at the most, "batch" nothing; the
     folder is synced too when a file is made. On a disk that is slow to sync, spans queue up meanwhile.
 
-    A file that is too large or too old is put aside before the next batch: renamed to have the time in its name,
-    compressed if that is asked for (where the file system has locks), and deleted when `keep` newer ones are there.
+    A file that is too large or too old is put aside before the next batch, where the file system has locks: renamed to
+    have the time in its name, compressed if that is asked for, and deleted when `keep` newer ones are there.
     What goes wrong with that is told in the log and loses no span: a file that cannot be put aside grows on.
 
     A torn last line, left by a process that was killed while it wrote, is mended before anything is appended: cut off
