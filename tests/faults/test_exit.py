@@ -1,4 +1,4 @@
-"""The end of the process: scenarios 8, 9, 11 and 24 of the reliability table, and Ctrl-C."""
+"""The end of the process: scenarios 7 to 9, 11 and 24 of the reliability table, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_exporter_that_hangs_at_exit(run: Run) -> None:
     """Scenario 9: the program ends after the close timeout, with its own status; all tracers wait together."""
     run(
         """
-        tracers = [Tracer("test", Hanging(), close_timeout=0.3) for _ in range(50)]
+        tracers = [Tracer("test", Hanging(), close_timeout=0.5) for _ in range(200)]  # one after the other: 100 s
         for tracer in tracers:
             make(tracer, 1)
         sys.exit(3)
@@ -172,6 +172,52 @@ def test_an_unhandled_exception_is_all_that_is_said(path: Path, names: Names) ->
     )
     assert judge(process, status=1) == "ValueError\n"
     assert names() == {"failed": 1}
+
+
+SIGTERM = """
+made = []
+def program(writing, threads):
+    tracer = Tracer("test", FileExporter(sys.argv[1]), batch_spans=7)
+    clew.flush_on_sigterm(20)
+    def work():
+        while True:
+            make(tracer, 5, "thread")
+            time.sleep(0.001)
+    for _ in range(threads):
+        threading.Thread(target=work, daemon=True).start()
+    with tracer.start_span(f"open {os.getpid()}"):
+        for n in range(1_000_000):
+            make(tracer, 1, f"{os.getpid()} {n}")
+            os.write(writing, b"%d %d\\n" % (os.getpid(), n))
+for number in range(20):
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        program(writing, number % 3)
+    os.close(writing)
+    seen = b""
+    while seen.count(b"\\n") < 5 * number + 1:
+        seen += os.read(reading, 4096)
+    os.kill(pid, signal.SIGTERM)
+    while more := os.read(reading, 65536):
+        seen += more
+    os.close(reading)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    made += [f"open {pid}", *seen.decode().splitlines()]
+print("\\n".join(made))
+"""
+
+
+def test_sigterm_at_any_moment(run: Run, path: Path, names: Names) -> None:
+    """Scenario 7: with the handler what had ended arrives, what was open too; the signal ends the process as ever."""
+    made = run(SIGTERM, path).splitlines()
+    found = names()
+    found.pop("thread", None)
+    assert len(made) > 900
+    # The last span of a process may have ended without a word about it.
+    assert found.keys() >= set(made)
+    assert len(found) <= len(made) + 20
+    assert path.read_text().count('"clew.unfinished"') >= 20
 
 
 def test_daemon_threads_end_spans_while_the_interpreter_goes_down(run: Run, path: Path, names: Names) -> None:

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
 
 from clew import ConfigurationError, OtlpExporter, Tracer
 from clew.exporters import _otlp_sender
@@ -52,6 +56,12 @@ def deliver(receiver: Receiver, *, count: int = 3, name: str = "span", **argumen
     assert stats.ended == count == stats.exported + stats.failed
     assert delivered == (stats.failed == 0)
     return stats, delivered
+
+
+def encode_partial_success(rejected: int, message: str) -> bytes:
+    """What a receiver says that does not take all, by OpenTelemetry's own classes."""
+    said = ExportTracePartialSuccess(rejected_spans=rejected, error_message=message)
+    return ExportTraceServiceResponse(partial_success=said).SerializeToString()
 
 
 def problem(caplog: pytest.LogCaptureFixture) -> str:
@@ -178,6 +188,38 @@ def test_a_receiver_that_asks_for_time(date: bool) -> None:
     with Receiver(reply(503, Retry_After=formatdate(time(), usegmt=True) if date else "0"), reply()) as receiver:
         assert deliver(receiver)[1]
         assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_statuses_after_which_it_is_sent_again(status: int) -> None:
+    """Scenario 23: these, and no others; until the time is over."""
+    with Receiver(reply(status), reply(status), reply()) as receiver:
+        assert deliver(receiver)[1]
+        assert [len(request.records) for request in receiver.requests] == [3, 3, 3]
+    with Receiver(reply(status)) as receiver:
+        assert deliver(receiver, timeout=0.1)[0].failed == 3
+        assert len(receiver.requests) > 1
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 408, 413, 500, 501])
+def test_statuses_after_which_it_is_not(status: int) -> None:
+    """Scenario 23: what is refused once is refused."""
+    with Receiver(reply(status), reply()) as receiver:
+        assert deliver(receiver)[0].failed == 3
+        assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
+def test_spans_that_the_receiver_rejects(protocol: str) -> None:
+    """Scenario 22: the ledger counts them, and nothing is sent again."""
+    answer = encode_partial_success(2, "too old")
+    if protocol == "http/json":
+        answer = b'{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "too old"}}'
+    kind = "application/json" if protocol == "http/json" else "application/x-protobuf"
+    with Receiver(reply(200, answer, kind), reply()) as receiver:
+        stats, delivered = deliver(receiver, count=5, protocol=protocol)
+        assert (stats.exported, stats.failed, delivered) == (3, 2, False)
+        assert len(receiver.requests) == 1
 
 
 # --- lies ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""While the program runs: scenarios 10, 12, 13, 17, 19, 25 and 26 of the reliability table."""
+"""While the program runs: scenarios 4, 10, 12, 13, 17 to 19, 25 and 26 of the reliability table."""
 
 from __future__ import annotations
 
@@ -15,6 +15,40 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Run
 
     Names = Callable[[], Counter[str]]
+
+
+def test_1000_tracers_leave_nothing(run: Run, path: Path, names: Names) -> None:
+    """Scenario 4: neither threads nor files nor exit functions nor memory, whether they are closed or forgotten."""
+    run(
+        """
+        import tracemalloc
+        def held():
+            gc.collect()
+            for _ in range(1000):  # the workers of the forgotten ones end by themselves
+                if len(os.listdir("/proc/self/task")) == 1:
+                    break
+                time.sleep(0.01)
+            gc.collect()
+            memory = tracemalloc.get_traced_memory()[0]
+            return memory, len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")), atexit._ncallbacks()
+        def once(number):
+            tracer = Tracer("test", FileExporter(sys.argv[1]))
+            make(tracer, 1)
+            if number % 2:
+                assert tracer.close(20)
+                assert not tracer.stats().queued
+        for number in range(20): once(number)
+        tracemalloc.start()
+        for number in range(20): once(number)
+        before = held()
+        for number in range(1000): once(number)
+        after = held()
+        assert after[0] - before[0] < 50_000, (before, after)
+        assert after[1:] == before[1:], (before, after)
+        """,
+        path,
+    )
+    assert names() == {"span": 1040}
 
 
 def test_flush_returns_in_time_and_says_false(run: Run) -> None:
