@@ -1,7 +1,7 @@
 """A program that knows OpenTelemetry's API only, and what it costs: bench_otel.py runs it, once for each measurement.
 
 `python otel_program.py clew|sdk ROW REQUESTS URL`: CPU nanoseconds of the whole process per span, for as many requests
-of a server, to the last span delivered, and how many spans are to arrive. Neither importing nor the first requests count.
+of a server, to the last span delivered, and how many are to arrive. Neither importing nor the first requests count.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def outline(records: list[SpanRecord]) -> list[str]:
 def test_one_trace_through_tor_and_both_services(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The example, whole: the services' spans, which the instrumentations make, lie below what called them; tor's too."""
+    """The example, whole: what the instrumentations make lies below what called it, and so does what tor did."""
     seen: list[SpanRecord] = []
     trace_visit = fastapi_services.trace_visit
 
