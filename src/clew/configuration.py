@@ -167,9 +167,10 @@ def _number(name: str, values: Mapping[str, str], least: int, most: int) -> int 
     value = values.get(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and least <= int(value[:12]) <= most):
+    digits = value.lstrip("0") or "0"
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12 and least <= int(digits) <= most):
         raise ConfigurationError(f"{name} is a whole number from {least} to {most}, not {value!r}.")
-    return int(value)
+    return int(digits)
 
 
 # Of SpanLimits, the variables that say it: what is particular comes before what is general.

@@ -143,6 +143,8 @@ def test_disabled() -> None:
         {"OTEL_BSP_SCHEDULE_DELAY": "0"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "-1"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "9" * 50},
+        {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "000000000001999999999"},
+        {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "000000000001" + "9" * 5000},
         {"OTEL_SPAN_LINK_COUNT_LIMIT": "-1"},
         {"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "long"},
     ],

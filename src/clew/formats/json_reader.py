@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from clew.formats.blocks import GoTorBlock, OtlpJsonBlock
+from clew.formats.json_values import without_surrogates
 from clew.formats.reading import Damage, Reader
 from clew.limits import LINE_BYTES
 
@@ -31,6 +32,8 @@ _STEP = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*"[^"{}\[\]]*+)*([{
 # How an object of the formats that are read begins.
 _STARTS = (b'{"resourceSpans"', b'{"TraceID"')
 
+# Half of a character that is written in two escapes. OTLP's own reader looks for those itself.
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _TOO_LONG = f"it is longer than {LINE_BYTES} bytes"
 _TRACE_ID = re.compile(rb'"traceId"\s*:\s*"([0-9A-Fa-f]*)"')
 _OTHER_SIGNALS = frozenset(("resourceLogs", "resourceMetrics", "resourceProfiles"))
@@ -74,13 +77,17 @@ class JsonReader(Reader):
     def __init__(self, wanted: frozenset[str] | None = None) -> None:
         self._wanted = wanted
         self._number = 1  # of the line that is being read
-        self._rest = b""  # the beginning of a line whose end has not come yet
+        self._rest: list[bytes] = []  # the beginning of a line whose end has not come yet
+        self._rest_size = 0
         self._is_too_long = False  # that line is, and is let go
         self._open: _Open | None = None
         self.other_signals = 0  # objects of logs, metrics and the like that were passed over
 
     def feed(self, data: bytes) -> Iterator[Item]:
-        text, at, looked = self._rest + data, 0, 0
+        if b"\n" not in data:
+            self._hold(data)  # not put together before its end comes: it may be long, and come in small pieces
+            return
+        text, at, looked = b"".join([*self._rest, data]), 0, 0
         while (end := text.find(b"\n", at)) >= 0:
             value = None
             # What was looked at in vain is not looked at again: else damage could make this take a square of the time.
@@ -94,18 +101,23 @@ class JsonReader(Reader):
                 yield from self._recognise(first, text[at:end].strip(_AROUND), value)
             self._number += 1
             at = end + 1
-        self._rest = text[at:]
-        if len(self._rest) > LINE_BYTES:
-            self._rest, self._is_too_long = b"", True
+        self._rest, self._rest_size = [], 0
+        self._hold(text[at:])
+
+    def _hold(self, data: bytes) -> None:
+        self._rest.append(data)
+        self._rest_size += len(data)
+        if self._rest_size > LINE_BYTES:
+            self._rest, self._rest_size, self._is_too_long = [], 0, True
 
     def finish(self) -> Iterator[Item]:
         number = self._number
-        for item in self._end_line(self._rest):
+        for item in self._end_line(b"".join(self._rest)):
             # Without a newline it is not damaged: somebody may be writing it.
             yield item._replace(is_tail=True) if isinstance(item, Damage) and item.last == number else item
         if self._open is not None:
             yield Damage(self._open.number, number, "it has no end", is_tail=True)
-        self._rest, self._open = b"", None
+        self._rest, self._rest_size, self._open = [], 0, None
 
     def _end_line(self, line: bytes) -> Iterator[Item]:
         if self._is_too_long:
@@ -182,6 +194,12 @@ class JsonReader(Reader):
         if "resourceSpans" in keys:
             yield OtlpJsonBlock(number, text, value)
         elif "TraceID" in keys:
+            if _SURROGATE_ESCAPE.search(text):
+                try:
+                    value = without_surrogates(value)
+                except RecursionError:
+                    yield Damage(number, self._number, "it is nested too deep")
+                    return
             block = GoTorBlock(number, value)
             if self._wanted is None or block.trace_id in self._wanted:
                 yield block

@@ -242,4 +242,9 @@ def _cleaned(value: Any, text: str, at: int, end: int) -> Any:
             part.encode()
         except UnicodeEncodeError:
             raise _Damage("it is not UTF-8", end) from None
-    return without_surrogates(value) if _SURROGATE_ESCAPE.search(part) else value
+    if _SURROGATE_ESCAPE.search(part) is None:
+        return value
+    try:
+        return without_surrogates(value)
+    except RecursionError:  # what was just parsed may be too deep to be written
+        raise _Damage("it is no JSON that can be read", end) from None

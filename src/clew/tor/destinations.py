@@ -65,6 +65,13 @@ class Destinations:
             return False
 
 
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 def _parse(text: str) -> tuple[str, int | None]:
     if not isinstance(text, str) or not text:
         raise ConfigurationError(f"propagate_to lists hosts such as 'abc.onion' or 'abc.onion:8080', not {text!r}")
@@ -74,7 +81,7 @@ def _parse(text: str) -> tuple[str, int | None]:
             "domain; list each host by its whole name"
         )
     if "/" in text or "@" in text:
-        raise ConfigurationError(f"propagate_to lists hosts, not URLs: write {urlsplit(text).hostname or 'a.onion'!r}")
+        raise ConfigurationError(f"propagate_to lists hosts, not URLs: write {_host_of(text) or 'a.onion'!r}")
     found = _LISTED.fullmatch(text.lower())
     if found is None:
         raise ConfigurationError(

@@ -110,7 +110,7 @@ def _unknown(reply: Reply, time_ns: int, keyword: str) -> UnknownEvent:
         parts.append(line.text)
         if line.data is not None:
             parts.append(line.data)
-    return UnknownEvent(time_ns, keyword, cut_credentials("\n".join(parts)))
+    return UnknownEvent(time_ns, cut_credentials(keyword), cut_credentials("\n".join(parts)))
 
 
 def _check_id(words: list[str], index: int) -> str:

@@ -88,6 +88,7 @@ _UNCERTAIN = re.compile(r"(?P<name>(?<![\w-])[\w-]+(?:\.[\w-]+)+)|(?P<word>[A-Za
 _PORT_AND_PATH = re.compile(r"\.?(:\d{1,5}\b)?(?:/[^\s\"'<>`{|}\\^]*)?")
 
 _URL = re.compile(r"([^:]+)://([^/?#]*)(.*)", re.DOTALL)
+_HASH = re.compile(r"hash:[0-9a-f]{16}")
 # What OpenTelemetry's convention on url.full has redacted, and what is called so.
 _SIGNATURE = re.compile(
     r"([?&;#](?:awsaccesskeyid|signature|sig|x-(?:goog|amz)-(?:signature|credential|security-token)"
@@ -249,6 +250,8 @@ class Search:
         parts = _URL.fullmatch(match[0])
         assert parts is not None
         authority = parts[2].rpartition("@")[2]
+        if _HASH.fullmatch(authority) is not None:  # it went through here before
+            return f"{parts[1]}://{authority}", match.end()
         host = authority[: authority.index("]") + 1] if authority.startswith("[") and "]" in authority else None
         if host is None:
             host = authority.partition(":")[0]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from clew.errors import DecodeError
 from clew.formats import json_reader
+from clew.formats.chrome_reader import ChromeReader
 from clew.formats.json_reader import JsonReader
-from clew.formats.reading import Damage, Item
+from clew.formats.reading import Damage, Item, Reader
 
 DATA = Path(__file__).parents[2] / "data" / "traces"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -171,6 +172,27 @@ def test_wanted_traces_only() -> None:
         compact(otlp("e")).replace(b"4bf9", b"\\u0034bf9"),
     ]
     assert tell(read(b"\n".join(lines), wanted=frozenset([TRACE]))) == ["a", "c", "d", "e"]
+
+
+def test_half_characters_become_whole_ones() -> None:
+    """An escape of half a character, which could not be printed or written again, becomes U+FFFD in go-tor's too."""
+    (block,) = read(json.dumps(gotor("x") | {"Name": "a\ud800", "Attributes": {"\udc00": "\ud83d\ude00"}}).encode())
+    assert not isinstance(block, Damage)
+    (record,) = block.records()
+    assert record.name == "a\ufffd"
+    assert record.attributes["\ufffd"] == "\U0001f600"
+
+
+@pytest.mark.parametrize("reader", [JsonReader, ChromeReader])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":}'])
+def test_what_can_just_be_parsed_does_no_harm(reader: type[Reader], brackets: str) -> None:
+    """Nested as deep as Python parses it, with half a character in it: it is damage or a span; nothing is raised."""
+    head = '{"TraceID":"1","SpanID":"2","ph":"X","ts":1,"dur":2,"pid":3,"tid":4,"name":"x","args":'
+    for depth in range(900, 1000):
+        value = brackets[:-1] * depth + '"\\ud800"' + brackets[-1] * depth
+        one = reader()
+        items = [*one.feed(f"[{head}{value}}}]".encode()), *one.finish()]
+        assert items
 
 
 def test_one_line_of_many_objects_takes_no_square() -> None:

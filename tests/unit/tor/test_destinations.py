@@ -69,6 +69,7 @@ def test_a_port_that_is_not_known_is_not_on_the_list() -> None:
         (["*"], "takes no patterns"),
         ([f"http://{ONION}/"], f"write '{ONION}'"),
         (["user@a.onion"], "not URLs"),
+        (["http://[a.onion]/"], "not URLs"),
         ([""], "lists hosts"),
         ([None], "lists hosts"),
         (["a.onion:0"], "wrong address or port"),

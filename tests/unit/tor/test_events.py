@@ -385,6 +385,7 @@ CREDENTIALS = [
         "650 STREAM 21 NEW 0 example.com:443 {} PURPOSE=USER",
         "650 STATUS_CLIENT NOTICE SOCKS_BAD_HOSTNAME {}",
         "650 FUTURE 1 {}",
+        "650 {} FUTURE",
         "650-CIRC 7 BUILT\r\n650 {}",
         "650-CIRC 7 BUILT\r\n650 NEW=1 {}",
         "650-CIRC 7 BUILT\r\n650+NEW=\r\n{}\r\n.\r\n650 OK",

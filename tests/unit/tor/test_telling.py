@@ -190,6 +190,14 @@ def test_a_url_that_stays() -> None:
     assert search.url("example.com") == "example.com"
 
 
+def test_what_went_through_before_goes_through_unchanged() -> None:
+    """A hash stays what it is, as the host of a URL too; what else such a URL tells does not stay."""
+    search = Search(PrivacyFilter(Privacy.PSEUDONYMOUS))
+    once = search.clean("GET https://example.com/x failed, see other.example and 192.0.2.1")
+    assert search.clean(once) == once
+    assert search.clean("https://hash:0123456789abcdef/x?q") == "https://hash:0123456789abcdef"
+
+
 def test_a_long_text_is_hashed() -> None:
     """What would take long to search is not searched."""
     assert clean("a. " * limits.SEARCHED_CHARACTERS) == "#"
