@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from clew.pipeline import allocate_lock, time_left
 
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Iterator
 
     from clew.exporters.rotation import Rotation
 
@@ -29,6 +30,7 @@ _PAUSE_SECONDS = 0.005  # between looks at a lock that another process has
 _STUCK_SECONDS = 1.0  # a lock that is held for so long is not that of a process which just writes
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
+_SLICE_SECONDS = 0.1  # of waiting for another thread: the program may end meanwhile
 _INFINITY = float("inf")
 
 
@@ -99,7 +101,7 @@ class SharedFile:
             OSError: it was not written.
             ExportError: it was, but something else is wrong: `rejected` is 0.
         """
-        with self._mutex():
+        with self._alone():
             self._follow()
             self._lock()
             try:
@@ -118,13 +120,13 @@ class SharedFile:
 
         Raises: ExportError: something is wrong; it is closed nevertheless.
         """
-        with self._mutex():
+        with self._alone():
             self._leave()
             if self._syncer is not None and self._syncer[0] == fork_count():
                 with suppress(RuntimeError):  # it was told already
                     self._syncer[1].release()
         if self._rotation is not None:
-            self._rotation.wait(_CLEAN_SECONDS)
+            self._rotation.wait(min(max(time_left(), 0.0), _CLEAN_SECONDS))
         self._tell()
 
     def _tell(self) -> None:
@@ -134,9 +136,20 @@ class SharedFile:
         if problem is not None:
             raise ExportError(f"the spans are in {self._path}, but {problem}", rejected=0) from problem
 
-    def _mutex(self) -> LockType:
-        """Between threads of this process, which flock does not keep apart: tracers may share an exporter."""
-        return self._mutexes.setdefault(fork_count(), allocate_lock())
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Between threads of this process, which flock does not keep apart: tracers may share an exporter.
+
+        Raises: TimeoutError: the program ends, and another thread is stuck, because the disk does not answer, say.
+        """
+        mutex = self._mutexes.setdefault(fork_count(), allocate_lock())
+        while not mutex.acquire(timeout=min(max(time_left(), 0.0), _SLICE_SECONDS)):
+            if time_left() <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, "another thread still writes to it", self._path)
+        try:
+            yield
+        finally:
+            mutex.release()
 
     def __del__(self) -> None:
         descriptor: int = getattr(self, "_descriptor", -1)  # it has none if it could not be opened
@@ -173,13 +186,13 @@ class SharedFile:
         if descriptor < 0:
             return
         try:
-            if self._unsynced:
-                self._unsynced = False
-                os.fdatasync(descriptor)
             if self._locked:
                 # To close it is not enough, if a child was forked meanwhile: it has the same opening of the file.
                 self._locked = False
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
+            if self._unsynced:
+                self._unsynced = False
+                os.fdatasync(descriptor)
         except OSError as error:
             self._problem = error
         finally:
@@ -316,7 +329,7 @@ class SharedFile:
         """On a thread of its own: sync once a second, until a second brought nothing, or the file is closed."""
         while True:
             end.acquire(timeout=_SYNC_SECONDS)
-            with self._mutex():
+            with self._alone():
                 if not self._unsynced:
                     self._syncer = None
                     return

@@ -72,7 +72,7 @@ class FileExporter:
 
         try:
             # The program may change its working directory later.
-            self.path = os.path.abspath(os.fspath(path))  # noqa: PTH100 - pathlib costs 3 ms of every import
+            self.path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - pathlib costs 3 ms of every import
             self._file = SharedFile(self.path, json_lines=not pretty, rotation=rotation, fsync=fsync)
         except (OSError, TypeError, ValueError) as error:
             raise ConfigurationError(_explain(path, error)) from error
