@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 
 from clew._hot import remote_span
 from clew._hot.failures import stack_trace, type_name
-from clew.model import SpanContext as OwnContext, Status as OwnStatus
+from clew.model import SpanContext as OwnContext, SpanKind as OwnKind, Status as OwnStatus
 from clew.otel.blocks import decorate
 from clew.otel.resources import info_of
 from clew.otel.readable import Event, Link, acceptable, format_span
@@ -49,6 +49,7 @@ cdef object KEY = _SPAN_KEY
 cdef type ApiContext = api.SpanContext
 cdef object ApiStatus = api.Status
 cdef object StatusCode = api.StatusCode
+cdef object STATUS_OK = api.StatusCode.OK
 cdef object INTERNAL = api.SpanKind.INTERNAL
 # Kinds by OTLP's number; the API counts from 0.
 cdef tuple KINDS = (None, *api.SpanKind)
@@ -283,12 +284,16 @@ cdef class OtelSpan:
     def set_status(self, status, description=None):
         """Say how it went, by a Status or a StatusCode. OK is final, UNSET changes nothing."""
         cdef Span span = self.span
-        if span.state == ENDED:
-            log.warning("Tried calling %s on an ended span.", "set_status")
+        if span.state != RECORDING:
+            if span.state == ENDED:
+                log.warning("Tried calling %s on an ended span.", "set_status")
             return
         if isinstance(status, ApiStatus):
-            if description is not None and span.state == RECORDING and span.status_ != OK:
+            if description is not None and span.status_ != OK:
                 log.warning("Description %s ignored. Use either `Status` or `(StatusCode, Description)`", description)
+        elif status is STATUS_OK and description is None:
+            span.set_status(OWN_STATUSES[1])
+            return
         elif isinstance(status, StatusCode):
             status = ApiStatus(status, description)
         else:
@@ -686,9 +691,14 @@ cdef class OtelTracer:
 api.Tracer.register(OtelTracer)
 
 
-cdef inline uint8_t number_of(object kind):
+cdef uint8_t number_of(object kind):
+    """OTLP's number of a kind. By identity: an Enum's `value` costs as much as the rest of a span."""
+    cdef Py_ssize_t number
+    for number in range(1, 6):
+        if KINDS[number] is kind:
+            return <uint8_t> number
     try:
-        return <uint8_t> (kind.value + 1)
+        return <uint8_t> (kind if isinstance(kind, OwnKind) else kind.value + 1)
     except Exception:
         return 1
 

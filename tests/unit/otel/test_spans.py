@@ -70,6 +70,15 @@ def test_everything_that_is_given_arrives(tracer: OtelTracer, records: Any) -> N
     assert (record.scope.name, record.scope.version) == ("library", "1.0")
 
 
+@pytest.mark.parametrize("kind", list(SpanKind))
+def test_kinds_of_both(tracer: OtelTracer, kind: SpanKind) -> None:
+    """Each kind is kept; one of clew's, in a program that uses both, is what it is called."""
+    for given in (kind, OwnKind[kind.name]):
+        given_kind: Any = given
+        span: Any = tracer.start_span("x", kind=given_kind)
+        assert span.kind is kind
+
+
 def test_it_can_be_read_as_a_readable_span(tracer: OtelTracer, provider: TracerProvider) -> None:
     """All that the SDK's ReadableSpan has, while it is open and afterwards, and nothing of it can be changed."""
     span: Any = tracer.start_span("call", under(REMOTE), SpanKind.SERVER, {"key": {"a": [1]}}, [Link(REMOTE)], BEGIN)
@@ -216,9 +225,11 @@ def test_status(tracer: OtelTracer) -> None:
     span.set_status(api.Status(StatusCode.ERROR, "second"), "not this")
     assert span.status.description == "second"
     span.set_status("nonsense")
-    span.set_status(api.Status(StatusCode.OK))
-    span.set_status(StatusCode.ERROR, "too late")
-    assert (span.status.status_code, span.status.description) == (StatusCode.OK, None)
+    for ok in (api.Status(StatusCode.OK), StatusCode.OK):
+        done: Any = tracer.start_span("call")
+        done.set_status(ok)
+        done.set_status(StatusCode.ERROR, "too late")
+        assert (done.status.status_code, done.status.description) == (StatusCode.OK, None)
 
 
 def test_the_first_end_holds(tracer: OtelTracer, records: Any, caplog: pytest.LogCaptureFixture) -> None:
