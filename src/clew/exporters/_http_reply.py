@@ -18,6 +18,7 @@ __all__ = ["BadReplyError", "Reply", "ReplyReader"]
 _BEGIN = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?")  # section 4
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_VALUE = re.compile(rb"[\r\n\0]")  # section 5.5 of RFC 9110
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?")  # section 7.1, with its extensions, which mean nothing
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -171,7 +172,7 @@ def _parse_head(head: bytes) -> tuple[int, int, dict[str, str]]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, text = line.partition(b":")
-        if not colon or not _FIELD_NAME.fullmatch(name):
+        if not colon or not _FIELD_NAME.fullmatch(name) or _NOT_IN_VALUE.search(text):
             raise BadReplyError("a header of its answer is none")
         key, value = name.decode("ascii").lower(), text.strip(b" \t").decode("latin-1")
         headers[key] = f"{headers[key]}, {value}" if key in headers else value

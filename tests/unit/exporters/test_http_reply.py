@@ -87,6 +87,8 @@ def test_responses(data: bytes, expected: Reply, size: int) -> None:
         (b"HTTP/2 200 OK\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 020 OK\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "a header of its answer is none"),
+        (b"HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", "a header of its answer is none"),
+        (b"HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", "a header of its answer is none"),
         (b"HTTP/1.1 200 OK\r\nFolded: a\r\n b: c\r\n\r\n", "a header of its answer is none"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "another protocol"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "no sensible length"),
