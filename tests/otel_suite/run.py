@@ -4,7 +4,7 @@ Of the SDK's tests for tracing, at least 95 % of those that apply are to pass; o
 pass with the stock SDK on this machine, at least 98 %. Only tests that came to clew's provider are counted: what the
 SDK does alone passes anyway. Which of the SDK's do not apply, and why, is in not_applicable.toml.
 
-A test that fails, with either provider, is given a second try: several wait for milliseconds.
+A test that fails, with either provider, is tried twice more: several wait for some milliseconds only.
 """
 
 from __future__ import annotations
@@ -91,12 +91,13 @@ def run(folder: Path, provider: str, chosen: list[str]) -> Results:
     return found
 
 
-def twice(folder: Path, provider: str, chosen: list[str]) -> Results:
-    """As `run`, and what failed once more."""
+def persist(folder: Path, provider: str, chosen: list[str]) -> Results:
+    """As `run`, and what failed again, up to twice."""
     results = run(folder, provider, chosen)
-    failed = [test for test, result in results.items() if result["outcome"] == "failed" and "::" in test]
-    if failed:
-        results |= run(folder, provider, failed)
+    for _ in range(2):
+        failed = [test for test, result in results.items() if result["outcome"] == "failed" and "::" in test]
+        if failed:
+            results |= run(folder, provider, failed)
     return results
 
 
@@ -108,7 +109,7 @@ def compare(folder: Path, reasons: dict[str, str]) -> Figures:
     """
     name = folder.name.rpartition("-")[0].replace("opentelemetry_", "").replace("instrumentation_", "")
     chosen = list(SDK_TESTS) if name == "sdk" else ["tests"]
-    before, after = (twice(folder, provider, chosen) for provider in ("sdk", "clew"))
+    before, after = (persist(folder, provider, chosen) for provider in ("sdk", "clew"))
     figures = Figures(name, len(before), sum(each["outcome"] == "passed" for each in before.values()))
     for test, result in before.items():
         if result["outcome"] != "passed":
