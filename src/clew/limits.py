@@ -126,6 +126,14 @@ CHROME_NAMES = 10_000
 PARQUET_GROUP_SPANS = 65_536
 PARQUET_GROUP_BYTES = 32 * MIB
 
+# Spans of Jaeger's JSON that wait, as text, for the processes of their trace; a trace of more is read without them.
+JAEGER_HELD_CHARACTERS = 32 * MIB
+
+# Spans that are sorted by their traces in memory; more are sorted in parts of this size and merged, each of which is
+# read through a window. With 100 GB of spans these are 200 MB.
+SORTED_BYTES = 32 * MIB
+SORTED_WINDOW_BYTES = 64 * KIB
+
 # What an xz file may ask for to be decompressed: its header can claim 4 GiB. `xz -9` needs half of this.
 XZ_MEMORY_BYTES = 128 * MIB
 

@@ -1,4 +1,4 @@
-"""`clew convert`: spans of trace files, written as OTLP JSON Lines or OTLP protobuf."""
+"""`clew convert`: spans of trace files, written in another format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,23 +18,29 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from clew.formats import Format
+
 __all__ = ["configure", "run"]
 
+# The names in clew.formats.FORMATS, and of those that have a reader to be chosen: --help is not to wait for it to load.
+_TO = ("jsonl", "pb", "zipkin", "jaeger", "gotor", "chrome", "csv", "parquet")
+_FROM = ("jsonl", "zipkin", "jaeger", "gotor", "chrome", "csv")
+
 _DESCRIPTION = """\
-Write the spans of files in another format: OTLP JSON Lines (.jsonl) or OTLP protobuf (.pb, .binpb), with .gz behind it
-compressed. It reads what 'clew view' reads. "-" is standard input or output.
+Write the spans of files in another format. OUT's name tells which: .jsonl and .pb (OTLP), .zipkin.json, .jaeger.json,
+.gotor.json, .trace.json (for Perfetto), .csv, .parquet; with .gz behind it compressed. All of them are read, too.
+"-" is standard input or output. What a format cannot hold is said at the end.
 """
 
 _EPILOG = """\
 examples:
   clew convert traces.jsonl traces.pb.gz
-  clew convert a.jsonl traces.json both.jsonl      OTLP and go-tor's, together
+  clew convert traces.jsonl week.jaeger.json       to be opened in Jaeger's UI
+  clew convert a.jsonl zipkin.json both.jsonl      OTLP and Zipkin's, together
   clew convert traces.pb - --to jsonl | less
 
 exit status: 0 if the file was written, 1 on an error, 2 for a wrong option.
 """
-
-_SUFFIXES = {".jsonl": "jsonl", ".pb": "pb", ".binpb": "pb"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("files", nargs="+", metavar="IN", help='a file of traces; "-" is standard input')
     parser.add_argument("out", metavar="OUT", help='the file to write; "-" is standard output')
-    parser.add_argument("--to", choices=("jsonl", "pb"), help="the format to write (default: by OUT's name)")
+    parser.add_argument("--to", choices=_TO, help="the format to write (default: by OUT's name)")
+    parser.add_argument(
+        "--from", dest="from_", choices=_FROM, help="the format of the files (default: by what is in them)"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.set_defaults(refuse=parser.error)
@@ -55,34 +64,81 @@ def run(args: argparse.Namespace) -> int:
         args.refuse("standard input can be read only once")
     if args.out == "-" and args.json:
         args.refuse("--json prints on standard output, where the spans go")
-    form: str | None = args.to or _SUFFIXES.get(Path(args.out.removesuffix(".gz")).suffix)
-    if form is None:
-        args.refuse("OUT's name does not tell the format: end it in .jsonl or .pb, or use --to")
-        return 2
-    from clew.cli.view_output import DamageReport, count, say
-    from clew.formats import TraceFile
-    from clew.formats.writing import FORMATS, encoded_of
+    from clew.cli.view_output import count, say
+    from clew.formats import FORMATS, format_of_name
 
-    writer = FORMATS[form].make_writer()
-    spans = damaged = 0
-    with no_collector(), _output(args.out, force=args.force) as out:
+    name: str | None = args.to or format_of_name(args.out)
+    if name is None:
+        suffixes = ", ".join(suffix for form in FORMATS.values() for suffix in form.suffixes)
+        args.refuse(f"OUT's name does not tell the format: end it in one of {suffixes}, or use --to")
+        return 2
+    with no_collector(), ExitStack() as stack:
+        conversion = _Conversion(FORMATS[name], stack, args.from_)
+        out = stack.enter_context(_output(args.out, force=args.force))
         for path in args.files:
-            with byte_progress("reading standard input", None if path == "-" else 0) as on_bytes:
-                file = TraceFile(path, on_bytes)
-            report = DamageReport(file.name)
-            with file, byte_progress("converting", file.size_bytes) as on_bytes:
-                for data, count_of_block in encoded_of(file.items(on_bytes=on_bytes), writer, report.add):
-                    out.write(data)
-                    spans += count_of_block
-            sentences = list(report.sentences())
-            damaged += len(sentences) > 0
-            report.say()
-        out.write(writer.finish())
+            conversion.add(path, out)
+        conversion.finish(out)
+    losses = conversion.writer.losses
     if args.json:
-        print(json.dumps({"spans": spans, "files": len(args.files), "damaged_files": damaged}))
-    else:
-        say(f"{count(spans, 'span')} written")
+        counts = {"spans": conversion.spans, "files": len(args.files), "damaged_files": conversion.damaged_files}
+        print(json.dumps({**counts, "losses": dict(losses.counts)}))
+        return 0
+    say(f"{count(conversion.spans, 'span')} written")
+    for sentence in losses.sentences():
+        say(f"lost in {name}: {sentence}")
     return 0
+
+
+class _Conversion:
+    """Files on their way to one.
+
+    Args:
+        form: to be written.
+        stack: closes what is needed on the way.
+        from_: the name of the format to be read; None: whatever it is.
+
+    Raises:
+        FormatError: the format needs a package that is not installed.
+    """
+
+    def __init__(self, form: Format, stack: ExitStack, from_: str | None) -> None:
+        from clew.formats import FORMATS, AnyReader, ByTrace
+
+        self.writer = form.make_writer()
+        self.spans = 0
+        self.damaged_files = 0
+        self._sorted = stack.enter_context(ByTrace()) if form.is_by_trace else None
+        self._make_reader = AnyReader if from_ is None else FORMATS[from_].reader_maker()
+
+    def add(self, path: str, out: IO[bytes] | gzip.GzipFile) -> None:
+        """Convert a file."""
+        from clew.cli.view_output import DamageReport
+        from clew.formats import TraceFile, encoded_of, records_of
+
+        with byte_progress("reading standard input", None if path == "-" else 0) as on_bytes:
+            file = TraceFile(path, on_bytes)
+        report = DamageReport(file.name)
+        action = "converting" if self._sorted is None else "sorting by trace"
+        with file, byte_progress(action, file.size_bytes) as on_bytes:
+            items = file.items(on_bytes=on_bytes, make_reader=self._make_reader)
+            if self._sorted is None:
+                for data, number in encoded_of(items, self.writer, report.add):
+                    out.write(data)
+                    self.spans += number
+            else:
+                for records in records_of(items, report.add):
+                    self._sorted.add(records)
+                    self.spans += len(records)
+        self.damaged_files += any(report.sentences())
+        report.say()
+
+    def finish(self, out: IO[bytes] | gzip.GzipFile) -> None:
+        """Write what is left."""
+        if self._sorted is not None:
+            with byte_progress("converting", self._sorted.size_bytes) as on_bytes:
+                for records in self._sorted.records(on_bytes):
+                    out.write(self.writer.encode(records))
+        out.write(self.writer.finish())
 
 
 @contextmanager

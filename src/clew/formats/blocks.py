@@ -13,9 +13,11 @@ from clew.otlp.copying import json_lines_of
 from clew.otlp.json import decode_object
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from clew.model import SpanRecord
 
-__all__ = ["GoTorBlock", "OtlpJsonBlock", "OtlpProtobufBlock", "RecordsBlock"]
+__all__ = ["GoTorBlock", "ObjectBlock", "OtlpJsonBlock", "OtlpProtobufBlock", "RecordsBlock"]
 
 _ERROR_CODES = (2, "STATUS_CODE_ERROR")  # the number is OTLP's form, the name protobuf's
 _UNNAMED_SERVICE = Resource().service_name
@@ -42,7 +44,7 @@ class OtlpJsonBlock(Block):
                 for scope_spans in resource_spans.get("scopeSpans") or ()
                 for span in scope_spans.get("spans") or ()
             ]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DecodeError("a span has a field that is missing or of the wrong type") from error
 
     def json_lines(self) -> tuple[bytes, int] | None:
@@ -108,6 +110,7 @@ class GoTorBlock(Block):
     """An object of go-tor's traces.json."""
 
     __slots__ = ("_value",)
+    is_single = True
 
     def __init__(self, number: int, value: dict[str, Any]) -> None:
         super().__init__(number)
@@ -126,6 +129,25 @@ class GoTorBlock(Block):
 
     def records(self) -> list[SpanRecord]:
         return [span_from_object(self._value)]
+
+
+class ObjectBlock(Block):
+    """An object of JSON that is one span."""
+
+    __slots__ = ("_read", "_value")
+    unit = "span"
+    is_single = True
+
+    def __init__(self, number: int, value: Mapping[str, Any], read: Callable[[Mapping[str, Any]], SpanRecord]) -> None:
+        super().__init__(number)
+        self._value = value
+        self._read = read  # raises DecodeError
+
+    def glances(self) -> list[Glance]:
+        return [Glance.of(self._read(self._value))]
+
+    def records(self) -> list[SpanRecord]:
+        return [self._read(self._value)]
 
 
 class RecordsBlock(Block):

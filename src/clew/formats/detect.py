@@ -24,8 +24,10 @@ HEAD_BYTES = 1 << 20
 
 PARQUET_MAGIC = b"PAR1"
 
-# The keys that make a JSON object one of ours, or one that is passed over.
-_JSON = re.compile(rb'[{,]\s*"(?:resourceSpans|resourceLogs|resourceMetrics|resourceProfiles|TraceID)"\s*:')
+# The keys that make a JSON object one of OTLP's, or one that is passed over.
+_OTLP_JSON = re.compile(rb'[{,]\s*"(?:resourceSpans|resourceLogs|resourceMetrics|resourceProfiles)"\s*:')
+# The key that tells another format: the first of these that is there. Jaeger's file may have no trace in it.
+_KEY = re.compile(rb'[{,]\s*"(?:(TraceID)|(traceID)|(traceId))"\s*:|\A\s*\{\s*("data")\s*:\s*(?:\[\s*\]|null)')
 _CHROME = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:(\{)|\[\s*(?=\{))")
 _CHROME_EVENTS = re.compile(rb'[{,]\s*"traceEvents"\s*:\s*\[')
 _BLANK = b" \t\r\n,[]\xef\xbb\xbf"
@@ -60,14 +62,32 @@ def detect(head: bytes, *, is_whole: bool) -> Callable[[frozenset[str] | None], 
         from clew.formats.chrome_reader import ChromeReader
 
         return ChromeReader
-    if _JSON.search(head):
+    if _OTLP_JSON.search(head):
         return JsonReader
+    if key := _KEY.search(head):
+        return _reader_of_key(key)
     start = b"".join(head.lstrip(_BLANK).split())
     if is_whole and any(first.startswith(start) for first in _FIRST_KEYS):  # nothing yet, or a torn first line
         return JsonReader
     if is_whole or len(head) >= HEAD_BYTES:
-        raise FormatError("it is in no format that clew reads: OTLP JSON Lines, OTLP protobuf, or go-tor's traces.json")
+        from clew.formats.writing import FORMATS
+
+        names = ", ".join(form.description for form in FORMATS.values())
+        raise FormatError(f"it is in no format that clew reads: {names}")
     return None
+
+
+def _reader_of_key(key: re.Match[bytes]) -> Callable[[frozenset[str] | None], Reader]:
+    gotor, _, zipkin, _ = key.groups()
+    if gotor:
+        return JsonReader
+    if zipkin:
+        from clew.formats.zipkin import ZipkinReader
+
+        return ZipkinReader
+    from clew.formats.jaeger import JaegerReader
+
+    return JaegerReader
 
 
 def _is_csv(head: bytes) -> bool:
@@ -83,7 +103,7 @@ def _is_chrome(head: bytes) -> bool:
         return False
     if match[1] == b"{":
         events = _CHROME_EVENTS.search(head)
-        return events is not None and not _JSON.search(head, 0, events.start())
+        return events is not None and not _OTLP_JSON.search(head, 0, events.start())
     try:
         event, _ = json.JSONDecoder().raw_decode(head.decode("utf-8", "replace"), len(head[: match.end()].decode()))
     except (ValueError, RecursionError):

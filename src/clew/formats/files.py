@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-    from clew.formats.reading import Item
+    from clew.formats.reading import Item, Reader
 
 __all__ = ["CHUNK_BYTES", "STDIN", "TraceFile", "ignore_bytes", "open_binary", "read_items"]
 
@@ -83,13 +83,17 @@ class TraceFile:
         self.close()
 
     def items(
-        self, wanted: frozenset[str] | None = None, on_bytes: Callable[[int], object] = ignore_bytes
+        self,
+        wanted: frozenset[str] | None = None,
+        on_bytes: Callable[[int], object] = ignore_bytes,
+        make_reader: Callable[[frozenset[str] | None], Reader] = AnyReader,
     ) -> Iterator[Item]:
         """Read the file from its beginning.
 
         Args:
             wanted: trace ids; what holds none of them may be left out. None reads everything.
             on_bytes: called with the number of bytes, out of `size_bytes`, that were read since the last call.
+            make_reader: makes the reader, given `wanted`, where the content is not to tell which one it is.
 
         Raises:
             FormatError: a format that is not known.
@@ -99,7 +103,7 @@ class TraceFile:
             if os.pread(self._file.fileno(), len(PARQUET_MAGIC), 0) == PARQUET_MAGIC:
                 yield from self._parquet(wanted, on_bytes)
             else:
-                yield from read_items(self._pieces(on_bytes), wanted)
+                yield from read_items(self._pieces(on_bytes), wanted, make_reader)
         except FormatError as error:
             raise FormatError(f"{self.name}: {error}") from error
 
@@ -163,13 +167,18 @@ class _Seekable(io.RawIOBase):
         return count
 
 
-def read_items(pieces: Iterator[bytes], wanted: frozenset[str] | None = None) -> Iterator[Item]:
+def read_items(
+    pieces: Iterator[bytes],
+    wanted: frozenset[str] | None = None,
+    make_reader: Callable[[frozenset[str] | None], Reader] = AnyReader,
+) -> Iterator[Item]:
     """Read blocks and damage from the pieces of a whole file, compressed or not.
 
+    Args: see `TraceFile.items`.
     Raises:
         FormatError: a format that is not known.
     """
-    reader = AnyReader(wanted)
+    reader = make_reader(wanted)
     try:
         for piece in decompress(pieces):
             yield from reader.feed(piece)

@@ -14,13 +14,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import DecodeError
-from clew.limits import DECODED_VALUE_DEPTH
+from clew.formats.json_values import from_json, value_from_json
+from clew.formats.otel_tags import untag
 from clew.model import Event, Resource, SpanKind, SpanRecord, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from clew.model import Attributes, AttributeValue
 
 __all__ = ["hex_id", "span_from_object"]
 
@@ -43,7 +42,8 @@ def span_from_object(value: Mapping[str, Any]) -> SpanRecord:
 
     Raises: DecodeError.
     """
-    attributes = dict(_attributes(value.get("Attributes")))
+    attributes = dict(from_json(value.get("Attributes")))
+    told = untag(attributes)
     service = attributes.pop("service.name", None)
     description = attributes.pop("status.description", "")
     start_time_ns, end_time_ns = _times(value)
@@ -52,10 +52,10 @@ def span_from_object(value: Mapping[str, Any]) -> SpanRecord:
         attributes["clew.unfinished"] = True
     kind = _KINDS.get(str(value.get("Kind", "")).lower())
     if kind is None:
-        attributes["go-tor.kind"] = _value(value.get("Kind"))
+        attributes["go-tor.kind"] = value_from_json(value.get("Kind"))
     status = _STATUSES.get(str(value.get("Status", "")).lower())
     if status is None:
-        attributes["go-tor.status"] = _value(value.get("Status"))
+        attributes["go-tor.status"] = value_from_json(value.get("Status"))
     return SpanRecord(
         trace_id=hex_id(value.get("TraceID"), 32),
         span_id=hex_id(value.get("SpanID"), 16),
@@ -68,7 +68,12 @@ def span_from_object(value: Mapping[str, Any]) -> SpanRecord:
         status_description=str(description),
         attributes=attributes,
         events=tuple(map(_event, _list(value.get("Events")))),
+        trace_state=told.trace_state,
+        dropped_attributes=told.dropped_attributes,
+        dropped_events=told.dropped_events,
+        dropped_links=told.dropped_links,
         resource=Resource() if service is None else Resource({"service.name": str(service)}),
+        scope=told.scope,
     )
 
 
@@ -132,26 +137,7 @@ def _days(year: int, month: int, day: int) -> int:
 def _event(value: Any) -> Event:
     if not isinstance(value, dict):
         raise DecodeError("an event is no object")
-    return Event(_text(value.get("Name", "")), _time_ns(value.get("Timestamp")), _attributes(value.get("Attributes")))
-
-
-def _attributes(value: Any) -> Attributes:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DecodeError("attributes are no object")
-    return {key: _value(item) for key, item in value.items()}
-
-
-def _value(value: Any, depth: int = 0) -> AttributeValue:
-    if depth > DECODED_VALUE_DEPTH:
-        raise DecodeError(f"an attribute's value is nested deeper than {DECODED_VALUE_DEPTH} levels")
-    if isinstance(value, list):
-        return tuple(_value(item, depth + 1) for item in value)
-    if isinstance(value, dict):
-        return {key: _value(item, depth + 1) for key, item in value.items()}
-    assert value is None or isinstance(value, (bool, int, float, str))  # JSON has no other types
-    return value
+    return Event(_text(value.get("Name", "")), _time_ns(value.get("Timestamp")), from_json(value.get("Attributes")))
 
 
 def _list(value: Any) -> list[Any]:

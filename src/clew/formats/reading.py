@@ -48,10 +48,10 @@ class Glance(NamedTuple):
 class Damage(NamedTuple):
     """A part of a file that could not be read."""
 
-    first: int  # number of its first line, from 1; of the message in a binary file
+    first: int  # number of its first line, from 1; of the message or span where there are no lines
     last: int
     reason: str  # half a sentence
-    unit: str = "line"  # what is numbered: "line" or "message"
+    unit: str = "line"  # what is numbered: "line", "message" or "span"
     is_tail: bool = False  # the unfinished end of a file that somebody may still be writing
 
 
@@ -60,6 +60,7 @@ class Block(ABC):
 
     __slots__ = ("number",)
     unit: ClassVar[str] = "line"  # what is numbered
+    is_single: ClassVar[bool] = False  # it is one span, which is better written together with others
 
     def __init__(self, number: int) -> None:
         self.number = number  # of its first line or of the message

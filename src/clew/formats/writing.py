@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clew.formats.reading import decoded
+from clew.limits import BLOCK_SPANS
 from clew.otlp import Batch, encode_span, encode_traces
 
 if TYPE_CHECKING:
@@ -117,7 +118,26 @@ def encoded_of(
     items: Iterable[Item], writer: Writer, on_damage: Callable[[Damage], object]
 ) -> Iterator[tuple[bytes, int]]:
     """Write what a reader gives: bytes, and how many spans were taken for them. Args: see `clew.formats.records_of`."""
-    return decoded(items, writer.take, on_damage)
+    single: list[SpanRecord] = []  # spans that came one by one
+
+    def write_single() -> tuple[bytes, int]:
+        records = single.copy()
+        single.clear()
+        return writer.encode(records), len(records)
+
+    def take(block: Block) -> tuple[bytes, int]:
+        if block.is_single:
+            single.extend(block.records())
+            return write_single() if len(single) >= BLOCK_SPANS else (b"", 0)
+        if not single:
+            return writer.take(block)
+        data, count = write_single()  # what came before is written before
+        more, count_of_more = writer.take(block)
+        return data + more, count + count_of_more
+
+    yield from decoded(items, take, on_damage)
+    if single:
+        yield write_single()
 
 
 def json_lines(records: Iterable[SpanRecord]) -> Iterator[bytes]:
@@ -171,16 +191,35 @@ FORMATS: Final[dict[str, Format]] = {
         (".jsonl",), "OTLP JSON Lines", "clew.formats.writing:OtlpJsonWriter", "clew.formats.json_reader:JsonReader"
     ),
     "pb": Format((".pb", ".binpb"), "OTLP protobuf", "clew.formats.writing:OtlpProtobufWriter"),
+    "zipkin": Format(
+        (".zipkin.json",),
+        "Zipkin's JSON v2",
+        "clew.formats.zipkin_writer:ZipkinWriter",
+        "clew.formats.zipkin:ZipkinReader",
+    ),
+    "jaeger": Format(
+        (".jaeger.json",),
+        "Jaeger's JSON",
+        "clew.formats.jaeger_writer:JaegerWriter",
+        "clew.formats.jaeger:JaegerReader",
+        is_by_trace=True,
+    ),
+    "gotor": Format(
+        (".gotor.json",),
+        "go-tor's traces.json",
+        "clew.formats.gotor_writer:GoTorWriter",
+        "clew.formats.json_reader:JsonReader",
+    ),
     "chrome": Format(
         (".trace.json",),
-        "Chrome's trace events, which Perfetto opens",
+        "Chrome's trace events (Perfetto)",
         "clew.formats.chrome:ChromeWriter",
         "clew.formats.chrome_reader:ChromeReader",
     ),
     "csv": Format(
-        (".csv",), "a CSV table of spans", "clew.formats.csv_table:CsvWriter", "clew.formats.csv_table:CsvReader"
+        (".csv",), "CSV tables of spans", "clew.formats.csv_table:CsvWriter", "clew.formats.csv_table:CsvReader"
     ),
-    "parquet": Format((".parquet",), "Parquet, with the extra clew[parquet]", "clew.formats.parquet:ParquetWriter"),
+    "parquet": Format((".parquet",), "Parquet (with clew[parquet])", "clew.formats.parquet:ParquetWriter"),
 }
 
 

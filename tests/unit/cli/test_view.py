@@ -261,7 +261,8 @@ def test_bad_files(view: View, tmp_path: Path) -> None:
         f"clew: {missing}: No such file or directory\n"
         f"clew: {tmp_path}: Is a directory\n"
         f"clew: {picture}: it is in no format that clew reads:"
-        " OTLP JSON Lines, OTLP protobuf, or go-tor's traces.json\n"
+        " OTLP JSON Lines, OTLP protobuf, Zipkin's JSON v2, Jaeger's JSON, go-tor's traces.json,"
+        " Chrome's trace events (Perfetto), CSV tables of spans, Parquet (with clew[parquet])\n"
     )
 
 
