@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit lint types format bench build asan tor browser strace otel-suite clean distclean asked-python
+.PHONY: help demo test unit faults lint types format bench build asan tor browser strace otel-suite clean distclean asked-python
 export PYTHON
 
 # Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
@@ -27,6 +27,13 @@ test: $(DEV) build tor browser strace ## run every test (a few minutes)
 
 unit: $(DEV) build ## run the unit tests (seconds, no tor)
 	@.venv/bin/python -m pytest tests/unit -q
+
+TIMES ?= 1
+faults: $(DEV) build tor strace ## run the fault suite: forks, signals, full disks, dead receivers (TIMES=20: until one fails)
+	@for run in $$(seq $(TIMES)); do \
+		echo "make faults: run $$run of $(TIMES)"; \
+		.venv/bin/python -m pytest tests/faults -q --durations=3 || exit 1; \
+	done
 
 lint: $(DEV) build ## ruff, import rules, shellcheck
 	.venv/bin/ruff check

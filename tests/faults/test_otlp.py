@@ -10,7 +10,7 @@ import ssl
 import threading
 from collections import Counter
 from email.utils import formatdate
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -183,10 +183,28 @@ def test_flush_returns_while_the_receiver_hangs() -> None:
 
 
 @pytest.mark.parametrize("date", [True, False])
-def test_a_receiver_that_asks_for_time(date: bool) -> None:
-    """Scenario 23: Retry-After in both forms; here it is over at once."""
-    with Receiver(reply(503, Retry_After=formatdate(time(), usegmt=True) if date else "0"), reply()) as receiver:
+def test_a_receiver_that_asks_for_time(date: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario 23: Retry-After in both forms."""
+    asked: list[float | None] = []
+
+    def pause(tries: int, seconds: float | None) -> float:
+        asked.append(seconds)
+        return 0.0
+
+    monkeypatch.setattr(_otlp_sender, "_pause", pause)
+    when = formatdate(time() + 100, usegmt=True) if date else "100"
+    with Receiver(reply(503, Retry_After=when), reply(503), reply()) as receiver:
         assert deliver(receiver)[1]
+        assert len(receiver.requests) == 3
+    assert asked == [pytest.approx(100, abs=SECONDS), None]
+
+
+def test_the_time_that_a_receiver_asks_for_is_waited() -> None:
+    """Scenario 23: nothing is sent before it is over."""
+    with Receiver(reply(503, Retry_After="1"), reply()) as receiver:
+        begin = monotonic()
+        assert deliver(receiver)[1]
+        assert monotonic() - begin >= 1
         assert len(receiver.requests) == 2
 
 

@@ -37,6 +37,16 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_each_promise_has_its_test() -> None:
+    """docs/reliability.md has each scenario from 1 to 27, in order, and every test that it names exists."""
+    rows = re.findall(
+        r"^\| (?:(\d+):)?[^|]*\| [^|]+ \| `(.+?)::(\w+)` \|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE
+    )
+    assert [int(number) for number, _, _ in rows if number] == list(range(1, 28))
+    missing = [name for _, path, name in rows if f"def {name}(" not in (ROOT / path).read_text()]
+    assert missing == []
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_each_command_and_option_is_documented(command: str) -> None:
     """Every command of `clew` has a section in docs/guide/commands.md, with each of its actions and options."""
