@@ -289,9 +289,9 @@ class Pipeline:
             import logging
 
             logging.getLogger("clew").warning(
-                "%s could not deliver %d spans%s: %s",
+                "%s %s%s: %s",
                 type(getattr(self.exporter, "wrapped", self.exporter)).__name__,
-                failed,
+                f"could not deliver {failed} spans" if failed or untold else "has a problem",
                 f" (and {untold} since it last said so)" if untold else "",
                 f"{type(error).__name__}: {error}",
             )

@@ -139,7 +139,7 @@ ROTATED = {"max_bytes": 4000, "compress": True, "fsync": "batch"}
         ("fdatasync:error=EINTR:when=1+2", {"fsync": "batch"}, 0, ""),
         ("flock:error=EINTR:when=2+2", {}, 0, ""),
         ("flock:error=ENOLCK", {}, 0, ""),
-        ("rename:error=EACCES:when=1", ROTATED, 0, "could not be put aside (Permission denied)"),
+        ("rename:error=EACCES:when=1", ROTATED, 0, "FileExporter has a problem: ExportError: the spans are in "),
         ("rename:error=ENOSPC:when=1+2", ROTATED, 0, "could not be put aside (No space left on device)"),
         ("openat:error=EMFILE:when=2", ROTATED, 10, "Too many open files"),
     ],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Run, Strace
 
 # How often writers are killed: more, when somebody asks for it.
-ROUNDS = int(os.environ.get("CLEW_KILL_ROUNDS", "25"))
+ROUNDS = int(os.environ.get("CLEW_KILL_ROUNDS", "15"))
 
 
 @pytest.fixture
@@ -295,29 +295,30 @@ def test_kill_at_any_moment(run: Run, folder: Path) -> None:
         """
         from random import Random
         folder, rounds, rng = sys.argv[1], int(sys.argv[2]), Random()
-        more = {"max_bytes": 1_500_000, "compress": True}
+        more = {"max_bytes": 600_000, "compress": True}
         def victim(writing):
             tracer = Tracer("test", FileExporter(folder + "/traces.jsonl", **more), batch_spans=8)
             number = 0
             while True:
                 name = f"{os.getpid()}-{number}-"
-                make(tracer, 8, name + "x" * Random(number).randrange(90_000))
+                make(tracer, 8, name + "x" * Random(number).choice((100, 3000, 60_000)))
                 assert tracer.flush(20)
                 os.write(writing, name.encode() + b" ")
                 number += 1
         delivered = set()
-        for _ in range(rounds):
+        for round in range(rounds):
             victims = []
             for _ in range(2):
                 reading, writing = os.pipe()
                 victims.append((fork(lambda: victim(writing)), reading))
                 os.close(writing)
             for pid, reading in rng.sample(victims, 2):
+                begin = os.read(reading, 1 << 16) if round % 2 else b""  # at once, or when it has delivered something
                 time.sleep(rng.random() * 0.04)
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-                with open(reading) as file:
-                    delivered.update(file.read().split())
+                with open(reading, "rb") as file:
+                    delivered.update((begin + file.read()).decode().split())
         # A new start mends what the last ones left behind.
         exporter = FileExporter(folder + "/traces.jsonl", **{**more, "max_bytes": 1})
         with Tracer("test", exporter) as tracer:
@@ -329,7 +330,7 @@ def test_kill_at_any_moment(run: Run, folder: Path) -> None:
         assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]
         whole = {name.rstrip("x") for name in names}
         assert delivered <= whole, delivered - whole
-        assert len(delivered) > rounds
+        assert len(delivered) >= rounds // 2
         """,
         folder,
         ROUNDS,
