@@ -442,8 +442,8 @@ def test_a_child_of_a_killed_process_does_not_keep_it(directory: Path) -> None:
 def fetch(lab: Lab, service: OnionService, path: str) -> bytes:
     """What is at a path of an onion service.
 
-    Asked for three times at the most: tor gives a connection up ("TTL expired") when no rendezvous comes about in time, as
-    on a machine that is very busy, or where the only paths would have a relay follow itself.
+    Asked for three times at the most: tor gives a connection up ("TTL expired") when no rendezvous comes about in time,
+    as on a machine that is very busy, or where the only paths would have a relay follow itself.
     """
     for attempt in range(3):
         try:
