@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit faults lint types format bench build asan tor browser strace otel-suite clean distclean asked-python
+.PHONY: help demo test unit faults lint types format bench build asan tor browser strace atheris otel-suite fuzz clean distclean asked-python
 export PYTHON
 
 # Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
@@ -59,6 +59,11 @@ build: $(COMPILED) ## compile the native core
 otel-suite: $(DEV) build ## run OpenTelemetry's own tests on clew's provider (downloads them; a minute)
 	@tools/otel-suite
 
+# So many for each target.
+SECONDS := 60
+fuzz: $(DEV) build atheris ## look for inputs that break promises of parsers (SECONDS=60 for each, TARGET=names)
+	@nice .venv/bin/python -m tests.fuzz.run --target '$(TARGET)' --seconds $(SECONDS)
+
 asan: $(DEV) build ## run the native core's tests under AddressSanitizer
 	@tools/asan
 
@@ -70,6 +75,9 @@ browser:
 
 strace:
 	@tools/need-strace
+
+atheris:
+	@tools/need-atheris
 
 clean: ## remove what was compiled and cached; .venv stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(COMPILED)
