@@ -3,7 +3,7 @@
 `python benchmarks/bench_files.py` makes a file of 5 million spans (2.3 GB, in a temporary directory, deleted
 afterwards), runs each command on it, prints a table and writes benchmarks/results/bench_files.json; `--spans N` takes
 another number, `--quick` few of them, and records nothing. `--only WORD ...` runs the rows with one of the words in
-their names, and leaves the others of the results as they are.
+their names, and leaves the others of the results as they are. `--file PATH` takes a file of so many spans that exists.
 
 The file is what `FileExporter` writes: OTLP JSON Lines, 512 spans a line, 10 spans a trace, four services, typical
 spans of 3 attributes and now and then an event. Each command has standard error on a terminal of its own, so that its
@@ -202,15 +202,20 @@ def main() -> int:
     parser.add_argument("--spans", type=int, default=SPANS, help="how many (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="with few spans")
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="rows with one of these in their names")
+    parser.add_argument("--file", type=Path, help="measure on this file")
     parser.add_argument("--json", type=Path, default=None, help="where the results go")
     args = parser.parse_args()
     spans = QUICK_SPANS if args.quick else args.spans
     rows: list[dict[str, Any]] = []
+    path = args.json or (RESULTS if not args.quick and spans == SPANS else None)
     print(f"{spans:,} spans")
     print(f"{'':24}{'wall':>9}{'CPU':>9}{'spans/s':>12}{'peak':>9}{'written':>11}")
     with tempfile.TemporaryDirectory(prefix="clew-bench-") as directory:
         sources = {"jsonl": Path(directory) / "in.jsonl", "pb": Path(directory) / "in.pb"}
-        make_file(sources["jsonl"], spans)
+        if args.file is None:
+            make_file(sources["jsonl"], spans)
+        else:
+            sources["jsonl"] = args.file
         out = Path(directory) / "out"
         for row in ROWS:
             if not any(word in row.name for word in args.only):
@@ -220,6 +225,8 @@ def main() -> int:
                 run(["convert", str(sources["jsonl"]), str(source)])
             measured = run([word.format_map({"in": source, "out": out}) for word in row.arguments])
             written = out.stat().st_size if out.exists() else 0
+            if row.name == "convert to pb":
+                out.rename(sources["pb"])  # it is needed later
             out.unlink(missing_ok=True)
             rows.append({"row": row.name, "written_bytes": written, "read_bytes": source.stat().st_size})
             rows[-1] |= {"spans_per_s": spans / measured.wall_s, **measured._asdict()}
@@ -229,9 +236,8 @@ def main() -> int:
                 f"{'' if measured.peak_mb < MEMORY_MB else '  too much'}",
                 flush=True,
             )
-    path = args.json or (RESULTS if not args.quick and spans == SPANS else None)
-    if path is not None:
-        save(path, spans, rows)
+            if path is not None:
+                save(path, spans, rows)
     return 0 if all(row["peak_mb"] < MEMORY_MB for row in rows) else 1
 
 

@@ -33,12 +33,16 @@ _OPTIONS = (
 
 
 class Browser:
-    """A browser; a context manager."""
+    """A browser; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        more_options: of its command line.
+    """
+
+    def __init__(self, *more_options: str) -> None:
         options = ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
-        for option in _OPTIONS:
+        for option in (*_OPTIONS, *more_options):
             options.add_argument(option)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options, Service(shutil.which("chromedriver") or ""))

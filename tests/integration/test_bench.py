@@ -127,3 +127,15 @@ def test_a_quick_run_of_opentelemetrys_api(tmp_path: Path) -> None:
         (name, {"clew", "sdk"}) for name in ("sampled", "unsampled")
     ]
     assert all(row["what"] in done.stdout for row in rows)
+
+
+def test_a_quick_run_on_files(tmp_path: Path) -> None:
+    """`bench_files.py --quick` runs every command on a file, within the memory that each may need."""
+    result = tmp_path / "quick.json"
+    command = [sys.executable, str(BENCH / "bench_files.py"), "--quick", "--json", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(result.read_text())["rows"]
+    commands = ["view", "view", "stats", *["convert"] * 8, "view,", "stats,", "convert"]
+    assert [row["row"].partition(" ")[0] for row in rows] == commands
+    assert all(row["peak_mb"] < 300 and (row["written_bytes"] > 0) == row["row"].startswith("convert") for row in rows)
