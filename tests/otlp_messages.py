@@ -309,7 +309,7 @@ def exact(value: Any) -> Any:
 
 
 def json_of(message: Span | TracesData) -> dict[str, Any]:
-    """The OTLP/JSON object of a message: protobuf's, but for the ids, which are hex."""
+    """The OTLP/JSON object of a message: protobuf's, but for the ids, which are hex, and lists, also where empty."""
     value: dict[str, Any] = json_format.MessageToDict(message, use_integers_for_enums=True)
     _to_hex(value)
     return value
@@ -324,4 +324,6 @@ def _to_hex(value: Any) -> None:
             if name in {"traceId", "spanId", "parentSpanId"}:
                 value[name] = base64.b64decode(item).hex()
             else:
+                if name in {"arrayValue", "kvlistValue"}:
+                    item.setdefault("values", [])
                 _to_hex(item)

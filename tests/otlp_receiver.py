@@ -174,6 +174,14 @@ class Receiver:
         for thread in self._threads:
             thread.join(30)
 
+    def wait_for_spans(self, count: int) -> None:
+        """Until so many spans have come, for half a minute at the most."""
+        for _ in range(3000):
+            if len(self.records) >= count:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"{len(self.records)} of {count} spans came")
+
     def hang_up_all(self) -> None:
         """End all connections, and wait until they have ended."""
         with self._lock:

@@ -117,7 +117,9 @@ class Queue:
 
     start_worker: Callable[[], None] | None
     closed: bool  # spans that end from now on are dropped as "closed"
-    def __new__(cls, max_bytes: int, batch_spans: int, batch_bytes: int, limits: SpanLimits = ...) -> Self: ...
+    def __new__(
+        cls, max_bytes: int, batch_spans: int, batch_bytes: int, limits: SpanLimits = ..., max_spans: int = ...
+    ) -> Self: ...
     def take(self, timeout: float) -> tuple[bytes, int] | None:
         """The next batch: (concatenated ScopeSpans.spans fields, number of spans).
 

@@ -24,7 +24,7 @@ cdef class Queue:
     cdef public object start_worker
     cdef public bint closed
     cdef object __weakref__
-    cdef Py_ssize_t max_bytes, batch_spans, batch_bytes
+    cdef Py_ssize_t max_bytes, max_spans, batch_spans, batch_bytes
     # What one span holds; here, because every span has its queue at hand. A length below 0 is none.
     cdef uint32_t max_attributes, max_events, max_links, max_event_attributes, max_link_attributes
     cdef Py_ssize_t value_length, event_value_length
@@ -36,7 +36,7 @@ cdef class Queue:
     cdef Chunk* tail
     cdef Chunk* spare
     cdef OpenSpan* open_spans
-    cdef Py_ssize_t queued_bytes, taken_bytes, taken_spans
+    cdef Py_ssize_t queued_bytes, queued_spans, taken_bytes, taken_spans
     cdef uint64_t started, ended, not_sampled, put, exported, failed, not_kept
     cdef uint64_t dropped_full, dropped_closed, dropped_memory
     cdef Py_ssize_t coerced, errors
@@ -74,7 +74,7 @@ cdef class Queue:
         if self.closed:
             self.dropped_closed += 1
             return NULL
-        if self.queued_bytes >= self.max_bytes:
+        if self.queued_bytes >= self.max_bytes or self.queued_spans >= self.max_spans:
             self.dropped_full += 1
             return NULL
         return &self.tail.buffer

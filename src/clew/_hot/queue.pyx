@@ -16,6 +16,9 @@ from clew._hot.ids cimport fork_number
 
 from clew.model import SpanLimits, Stats
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 cdef extern from "pythread.h":
     ctypedef void* PyThread_type_lock
     PyThread_type_lock PyThread_allocate_lock()
@@ -33,7 +36,14 @@ cdef void free_chunk(Chunk* chunk) noexcept:
 
 @cython.final
 cdef class Queue:
-    def __cinit__(self, Py_ssize_t max_bytes, Py_ssize_t batch_spans, Py_ssize_t batch_bytes, limits=SpanLimits()):
+    def __cinit__(
+        self,
+        Py_ssize_t max_bytes,
+        Py_ssize_t batch_spans,
+        Py_ssize_t batch_bytes,
+        limits=SpanLimits(),
+        Py_ssize_t max_spans=PY_SSIZE_T_MAX,
+    ):
         (
             self.max_attributes, self.max_events, self.max_links, self.max_event_attributes, self.max_link_attributes,
             value_length, event_value_length,
@@ -41,6 +51,7 @@ cdef class Queue:
         self.value_length = -1 if value_length is None else value_length
         self.event_value_length = -1 if event_value_length is None else event_value_length
         self.max_bytes = max_bytes
+        self.max_spans = max_spans
         self.batch_spans = batch_spans
         self.batch_bytes = batch_bytes
         self.process = fork_number
@@ -78,7 +89,7 @@ cdef class Queue:
             self.alarm = alarm
         self.worker_started = self.waiting = self.woken = False
         self.open_spans = NULL
-        self.queued_bytes = self.taken_bytes = self.taken_spans = 0
+        self.queued_bytes = self.queued_spans = self.taken_bytes = self.taken_spans = 0
         self.started = self.ended = self.not_sampled = self.put = self.exported = self.failed = self.not_kept = 0
         self.dropped_full = self.dropped_closed = self.dropped_memory = 0
         self.coerced = self.errors = 0
@@ -98,6 +109,7 @@ cdef class Queue:
             buffer.length = start
             return
         self.queued_bytes += size
+        self.queued_spans += 1
         self.put += 1
         self.tail.count += 1
         if self.tail.count >= self.batch_spans or <Py_ssize_t> buffer.length >= self.batch_bytes:
@@ -195,6 +207,7 @@ cdef class Queue:
         self.exported += exported
         self.failed += failed
         self.taken_spans -= <Py_ssize_t> (exported + failed)
+        self.queued_spans -= <Py_ssize_t> (exported + failed)
         if self.taken_spans == 0:
             self.queued_bytes -= self.taken_bytes
             self.taken_bytes = 0
@@ -207,6 +220,7 @@ cdef class Queue:
         self.failed += failed
         self.not_kept += not_kept
         self.queued_bytes -= self.taken_bytes
+        self.queued_spans -= self.taken_spans
         self.taken_bytes = self.taken_spans = 0
 
     def wake(self):

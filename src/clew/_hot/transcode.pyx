@@ -62,20 +62,17 @@ cdef int write_list(Output* out, const Value* value, Slice pair, Slice body, int
     cdef Slice element, nothing
     cdef Value inner
     cdef int found
-    cdef bint empty = True
     if depth == 0:
         return TOO_DEEP
     memset(&nothing, 0, sizeof(Slice))
-    put(out, b'{"arrayValue":{' if value.tag == ARRAY_VALUE else b'{"kvlistValue":{')
+    # Also where there are none: a field that is absent means the same, but receivers in Rust refuse it.
+    put(out, b'{"arrayValue":{"values":[' if value.tag == ARRAY_VALUE else b'{"kvlistValue":{"values":[')
     while True:
         found = next_element(&elements, &element)
         if found < 0:
             return found
         if found == 0:
             break
-        if empty:
-            put(out, b'"values":[')
-            empty = False
         if value.tag == KVLIST_VALUE:
             found = write_pair(out, element, depth - 1)
         else:
@@ -85,10 +82,7 @@ cdef int write_list(Output* out, const Value* value, Slice pair, Slice body, int
                 found = write_value(out, &inner, nothing, element, depth - 1)
         if found < 0:
             return found
-    if empty:
-        put(out, b"}},")
-    else:
-        close(out, b"]}},")
+    close(out, b"]}},")
     return 0
 
 

@@ -51,6 +51,26 @@ def test_batches_are_cut_by_spans_and_by_bytes() -> None:
     assert all(count < 10 for count in drain(queue))
 
 
+def test_a_queue_can_be_bounded_by_spans() -> None:
+    """What ends beyond the number is dropped as "full", until spans are settled; those that are held count no more."""
+    queue = Queue(1 << 20, 2, 1 << 17, max_spans=3)
+    tracer = TracerCore(queue, AlwaysSample())
+    end_spans(tracer, 5)
+    assert queue.stats().dropped["queue_full"] == 2
+    assert queue.take(0) is not None
+    end_spans(tracer, 1)
+    assert queue.stats().dropped["queue_full"] == 3  # what is taken is not yet delivered
+    queue.settle(2, 0)
+    end_spans(tracer, 3)
+    assert queue.stats().dropped["queue_full"] == 4
+    assert queue.take(0) is not None
+    queue.settle_kept(0, 0, 0)
+    end_spans(tracer, 2)
+    stats = queue.stats()
+    assert stats.dropped["queue_full"] == 4
+    assert balanced(stats)
+
+
 def test_the_ledger_balances_at_each_moment() -> None:
     """Queued, taken, exported, failed, dropped: nothing is counted twice or not at all."""
     queue, tracer = make(batch_spans=4)
