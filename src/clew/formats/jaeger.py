@@ -59,9 +59,10 @@ _CONTAINERS: Final = (
 _SPANS: Final = frozenset(path + ".spans[]" for path in _TRACES)
 _PROCESSES: Final = frozenset(path + ".processes" for path in _TRACES)
 _HOME: Final = (("", "{"), (".data", "["), (".data[]", "{"), (".data[].spans", "["))
-# How a span begins, and nothing else: a trace has its spans behind its id, a reference its type before it.
+# How a span begins, and nothing else: a trace has its spans behind its id, a reference its type before it. All of the
+# word that tells must be there: the text may still be coming.
 _START: Final = re.compile(
-    r'(\{\s{0,80}"(?:traceID"\s{0,9}:\s{0,9}"[0-9A-Fa-f]{1,32}"\s{0,9},\s{0,80}"(?!spans"|processes")'
+    r'(\{\s{0,80}"(?:traceID"\s{0,9}:\s{0,9}"[0-9A-Fa-f]{1,32}"\s{0,9},\s{0,80}"(?!spans"|processes")[A-Za-z]{1,20}"'
     r'|spanID"\s{0,9}:\s{0,9}"[0-9A-Fa-f]{1,16}"))'
 )
 
