@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.conftest import LIMIT_SECONDS, judge, start
+from tests.faults.test_environments import GEVENT
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Run, Strace
@@ -282,6 +283,28 @@ def test_a_stranger_who_empties_the_file(run: Run, folder: Path) -> None:
         path,
     )
     assert out == "3\n"
+
+
+@pytest.mark.parametrize("order", ["patched first", "patched later"])
+def test_a_file_under_gevent(run: Run, folder: Path, order: str) -> None:
+    """What was put aside is compressed, and the file synced, though the worker, a thread, never yields to a greenlet."""
+    run(
+        GEVENT
+        + """
+folder = sys.argv[2]
+exporter = FileExporter(folder + "/traces.jsonl", max_bytes=1, compress=True, fsync="interval")
+tracer = Tracer("test", exporter)
+for _ in range(3):
+    make(tracer, 1)
+    assert tracer.flush(20)
+while exporter._file._unsynced or sum(name.endswith(".jsonl.gz") for name in os.listdir(folder)) < 2:
+    gevent.sleep(0.001)
+assert tracer.close(20)
+balance(tracer, folder)
+""",
+        order,
+        folder,
+    )
 
 
 # --- writers that are killed -----------------------------------------------------------------------------------------
