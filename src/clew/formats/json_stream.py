@@ -26,13 +26,13 @@ _COLON: Final = re.compile(r"\s*:\s*")
 _CLOSING: Final = {"[": "]", "{": "}"}
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _BYTE_ORDER_MARK: Final = "\ufeff"
-# Where text that was cut anywhere fails to parse: the longest word is -Infinity, the longest escape \ud83d\ude00.
-_CUT_CHARACTERS: Final = 16
+# What text ends with that was cut within a word, a number or an escape.
+_CUT: Final = re.compile(r"[\\\w.+-]{0,16}\s*")
 # What is larger than this and has no end yet is looked at again when twice as much is there, and not at each piece.
 _PATIENT_CHARACTERS: Final = 64 * 1024
 # After damage it goes on behind its beginning, so that what is glued to it is found; but not further back than this
 # from where it was noticed: else damage could make reading take a square of the time.
-_LOOK_BACK_CHARACTERS: Final = 4096
+_LOOK_BACK_CHARACTERS: Final = 1024
 # The scanner gives up at so many levels, each of which is at least a character.
 _DEPTH_CHARACTERS: Final = 900
 # What may be the first part of a place to go on from, when the rest has not come yet.
@@ -197,12 +197,12 @@ class JsonStream:
         try:
             value, end = _scan(text, at)
         except json.JSONDecodeError as error:
-            if error.msg.startswith("Unterminated string") or error.pos >= len(text) - _CUT_CHARACTERS:
+            if error.msg.startswith("Unterminated string") or _CUT.fullmatch(text, error.pos):
                 raise _Incomplete from None
             raise _Damage("it is no JSON", error.pos) from error
         except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
-            raise _Damage("it is no JSON that can be read", at + _DEPTH_CHARACTERS) from error
-        if end == len(text) and not is_whole and text[at] not in '{["':  # a number may go on
+            raise _Damage("it is no JSON that can be read", at + _DEPTH_CHARACTERS + _LOOK_BACK_CHARACTERS) from error
+        if not is_whole and text[at] not in '{["' and _CUT.fullmatch(text, end):  # a number may go on
             raise _Incomplete
         if self._is_suspect:
             value = _cleaned(value, text, at, end)
