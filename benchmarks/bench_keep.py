@@ -5,29 +5,32 @@ everything once with few spans.
 
 A trace here is a root with nine children, typical spans all of them (3 attributes, 1 event). Times are CPU of the whole
 process, the worker included, for each span; the contenders take turns, round after round, each in a process of its own,
-and a figure is the median of the rounds. The floor is the cost of `with` on a do-nothing context manager.
+and a figure is the median of the rounds. The floor is the cost of `with` on a do-nothing context manager. OTLP goes to
+a receiver on loopback, a process of its own (sink.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clew import FileExporter, FlightRecorder, NoopExporter, Status, TailSample, Tracer
+from bench_span import header, progress
+from sink import Sink
+
+from clew import FileExporter, FlightRecorder, NoopExporter, OtlpExporter, Status, TailSample, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from clew.protocols import Exporter
 
 RESULTS = Path(__file__).resolve().parent / "results" / "bench_keep.json"
 ROUNDS = 9
@@ -39,6 +42,9 @@ ROWS = {
     "file": "every span written to a file",
     "tail": "TailSample over a file, 1 % of the traces with an error",
     "recorder": "FlightRecorder over a file, no trouble",
+    "otlp": "every span sent by OTLP/HTTP",
+    "tail-otlp": "TailSample over OTLP/HTTP, 1 % of the traces with an error",
+    "recorder-otlp": "FlightRecorder over OTLP/HTTP, no trouble",
 }
 
 
@@ -67,15 +73,15 @@ def make(tracer: Tracer, traces: int, failing: int) -> None:
 
 
 @contextmanager
-def tracer_of(row: str, path: Path) -> Iterator[Tracer]:
+def tracer_of(row: str, path: Path, url: str) -> Iterator[Tracer]:
     """The tracer of a row."""
-    file = FileExporter(path)
+    what, _, where = row.partition("-")
+    exporter: Exporter = OtlpExporter(url) if "otlp" in (what, where) else FileExporter(path)
     tracer = {
         "encoded": lambda: Tracer("bench", NoopExporter()),
-        "file": lambda: Tracer("bench", file),
-        "tail": lambda: Tracer("bench", file, TailSample()),
-        "recorder": lambda: Tracer("bench", FlightRecorder(file)),
-    }[row]()
+        "tail": lambda: Tracer("bench", exporter, TailSample()),
+        "recorder": lambda: Tracer("bench", FlightRecorder(exporter)),
+    }.get(what, lambda: Tracer("bench", exporter))()
     with tracer:
         yield tracer
 
@@ -90,12 +96,12 @@ def floor_ns(times: int = 200_000) -> float:
     return (time.process_time_ns() - start) / times
 
 
-def measure(row: str, traces: int) -> dict[str, float]:
+def measure(row: str, traces: int, url: str) -> dict[str, float]:
     """One round of a row, in this process."""
-    failing = 0 if row == "recorder" else 100
+    failing = 0 if row.startswith("recorder") else 100
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "traces.jsonl"
-        with tracer_of(row, path) as tracer:
+        with tracer_of(row, path, url) as tracer:
             make(tracer, traces // 10, failing)
             tracer.flush()
             start = time.process_time_ns()
@@ -103,7 +109,7 @@ def measure(row: str, traces: int) -> dict[str, float]:
             tracer.flush()
             cpu_ns = time.process_time_ns() - start
         stats = tracer.stats()
-        assert stats.dropped["queue_full"] == 0 or row == "file", stats
+        assert stats.dropped["queue_full"] == stats.failed == 0 or row == "file", stats
         written = path.stat().st_size if path.exists() else 0
     floor = floor_ns()
     per_span = cpu_ns / (traces * SPANS)
@@ -115,32 +121,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="once, with few spans")
     parser.add_argument("--json", type=Path, default=None, help="where the results go")
-    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, help=f"how often everything is measured (default: {ROUNDS})")
+    parser.add_argument("--one-round", nargs=3, metavar=("ROW", "TRACES", "URL"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    traces = 100 if args.quick else TRACES
-    if args.row:
-        print(json.dumps(measure(args.row, traces)))
+    if args.one_round:
+        row, traces, url = args.one_round
+        print(json.dumps(measure(row, int(traces), url)))
         return 0
+    traces = 100 if args.quick else TRACES
+    how_often = args.rounds or (1 if args.quick else ROUNDS)
     figures: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
-    for _ in range(1 if args.quick else ROUNDS):
-        for row in ROWS:
-            command = [sys.executable, __file__, "--row", row, *(["--quick"] if args.quick else [])]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            figures[row].append(json.loads(done.stdout))
+    with Sink() as sink:
+        for number in range(how_often):
+            for row in ROWS:
+                progress(f"what is kept: round {number + 1} of {how_often}, {row}")
+                command = [sys.executable, __file__, "--one-round", row, str(traces), sink.url]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                came = sink.taken().size
+                taken = json.loads(done.stdout)
+                figures[row].append({**taken, "written": came if row.endswith("otlp") else taken["written"]})
+    progress("")
     rows = []
     for row, rounds in figures.items():
         value = {key: statistics.median(each[key] for each in rounds) for key in ("ns", "floors", "written")}
         rows.append({"row": row, "what": ROWS[row], **value})
-        print(
-            f"{ROWS[row]:58}{value['ns']:8.0f} ns{value['floors']:7.1f} floors{value['written'] / 1e6:8.2f} MB written"
-        )
-    report = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "spans": traces * SPANS,
-        "rows": rows,
-    }
+        print(f"{ROWS[row]:64}{value['ns']:8.0f} ns{value['floors']:7.1f} floors{value['written'] / 1e6:8.2f} MB")
+    report = {**header("bench_keep", how_often, quick=args.quick), "spans": traces * SPANS, "rows": rows}
     path = args.json or (None if args.quick else RESULTS)
     if path is not None:
         path.write_text(json.dumps(report, indent=2) + "\n")

@@ -89,15 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     summary = summarise(figures)
     print_table(summary, options.rounds, quick=options.quick)
     if options.json is not None:
-        report = {
-            "benchmark": "bench_span",
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "rounds": options.rounds,
-            "quick": options.quick,
-            "machine": machine(),
-            "versions": versions(),
-            **summary,
-        }
+        report = {**header("bench_span", options.rounds, quick=options.quick), **summary}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=2) + "\n")
         print(f"\nwritten to {os.path.relpath(options.json)}")
@@ -177,10 +169,10 @@ def measure(contenders: list[str], rounds: int, sinks: Sinks, *, quick: bool) ->
         for row in TIMED:
             for name in turn:
                 count = SPANS[name] // (10 if quick else 1)
-                figures[row][name].append(run_contender(name, row, count, 2 if quick else BLOCKS, sinks))
+                figures[row][name].append(run_contender(name, row, count, 2 if quick else BLOCKS, sinks.url(row)))
         for name in turn:
             count = QUEUED_SPANS // (20 if quick else 1)
-            figures["queued"][name].append(run_contender(name, "queued", count, 1, sinks))
+            figures["queued"][name].append(run_contender(name, "queued", count, 1, sinks.url("queued")))
             # One start of an interpreter is short and its time uneven: several in each round.
             for _ in range(1 if quick else 5):
                 figures["import"][name].append({"value": import_ms(IMPORTS[name])})
@@ -189,9 +181,9 @@ def measure(contenders: list[str], rounds: int, sinks: Sinks, *, quick: bool) ->
     return figures
 
 
-def run_contender(contender: str, row: str, count: int, blocks: int, sinks: Sinks) -> dict[str, float]:
+def run_contender(contender: str, row: str, count: int, blocks: int, sink: str) -> dict[str, float]:
     script = str(HERE / "span_contenders.py")
-    command = [sys.executable, script, contender, row, str(count), str(blocks), sinks.url(row)]
+    command = [sys.executable, script, contender, row, str(count), str(blocks), sink]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         raise SystemExit(f"{contender}, {row}: {done.stderr.strip() or f'exit status {done.returncode}'}")
@@ -288,6 +280,18 @@ def quantity(value: float, unit: str) -> str:
 
 
 # --- where it was measured ------------------------------------------------------------------------------------------
+
+
+def header(benchmark: str, rounds: int, *, quick: bool) -> dict[str, Any]:
+    """What results begin with."""
+    return {
+        "benchmark": benchmark,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
+        "quick": quick,
+        "machine": machine(),
+        "versions": versions(),
+    }
 
 
 def machine() -> dict[str, str | int | None]:

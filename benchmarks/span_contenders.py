@@ -6,8 +6,8 @@ floor run the same loop: nothing is subtracted from any of them, so that the cos
 The span is the one of a circuit that is being built: a name, three attributes, and an event with one. "Encoded"
 means OTLP protobuf. clew encodes at `end()`; the OpenTelemetry SDK in the exporter, on the thread of its batch
 processor, and here its exporter throws the bytes away; fastotel cannot encode without sending, so its figures include
-a POST to the SINK on loopback for every 512 spans. All are waited for: a block ends when the last span of it is
-encoded and handed over.
+a POST to the SINK on loopback for every 512 spans. In the rows of bench_delivery.py all send to the SINK by OTLP/HTTP,
+512 spans a request. All are waited for: a block ends when the last span of it is encoded and handed over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 import time
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "build-circuit"
 NOT_SAMPLED = ("root", "below")  # the rows in which nothing is recorded
+COMPRESSION = {"delivered": "none", "gzip": "gzip"}  # of the rows in which typical spans are sent to the sink
 BATCH = 512
 FLOORS = 20_000  # of a block
 
@@ -45,6 +46,7 @@ class Prepared(NamedTuple):
     loop: Callable[[int], None]  # makes so many spans
     flush: Callable[[], None]  # returns when all of them are encoded and handed over
     delivered: Callable[[], int | None]  # how many were; None where the contender cannot tell
+    start_span: Callable[[str], Any]  # a context manager that gives the span
 
 
 # --- the floor ------------------------------------------------------------------------------------------------------
@@ -92,16 +94,18 @@ def clew_loop(tracer: Tracer, row: str) -> Callable[[int], None]:
         with start_span(NAME):
             empty(count)
 
-    return {"typical": full, "queued": full, "below": below}.get(row, empty)
+    return {"empty": empty, "root": empty, "below": below}.get(row, full)
 
 
-def prepare_clew(row: str, count: int, _sink: str) -> Prepared:
-    from clew import NeverSample, NoopExporter, Tracer
+def prepare_clew(row: str, count: int, sink: str) -> Prepared:
+    from clew import NeverSample, NoopExporter, OtlpExporter, Tracer
 
     if row == "queued":
         tracer = Tracer("bench", exporter=_HungClewExporter(), max_queue_bytes=count * 1024)
     elif row in NOT_SAMPLED:
         tracer = Tracer("bench", exporter=NoopExporter(), sampler=NeverSample())
+    elif row in COMPRESSION:
+        tracer = Tracer("bench", exporter=OtlpExporter(sink, compression=COMPRESSION[row]))
     else:
         tracer = Tracer("bench", exporter=NoopExporter())
 
@@ -109,7 +113,7 @@ def prepare_clew(row: str, count: int, _sink: str) -> Prepared:
         if not tracer.flush(60):
             raise RuntimeError("clew did not deliver everything")
 
-    return Prepared(clew_loop(tracer, row), flush, lambda: tracer.stats().exported)
+    return Prepared(clew_loop(tracer, row), flush, lambda: tracer.stats().exported, tracer.start_span)
 
 
 class _HungClewExporter:
@@ -143,11 +147,13 @@ def otel_loop(tracer: OtelTracer, row: str) -> Callable[[int], None]:
         with start_span(NAME):
             empty(count)
 
-    return {"typical": full, "queued": full, "below": below}.get(row, empty)
+    return {"empty": empty, "root": empty, "below": below}.get(row, full)
 
 
-def prepare_otel(row: str, count: int, _sink: str) -> Prepared:
+def prepare_otel(row: str, count: int, sink: str) -> Prepared:
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
@@ -163,15 +169,19 @@ def prepare_otel(row: str, count: int, _sink: str) -> Prepared:
             return SpanExportResult.SUCCESS
 
     provider = TracerProvider(sampler=ALWAYS_OFF if row in NOT_SAMPLED else ALWAYS_ON)
-    processor = BatchSpanProcessor(EncodingExporter(), max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
+    exporter: SpanExporter = EncodingExporter()
+    if row in COMPRESSION:
+        exporter = OTLPSpanExporter(sink, compression=Compression(COMPRESSION[row]))
+    processor = BatchSpanProcessor(exporter, max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
     provider.add_span_processor(processor)
 
     def flush() -> None:
         if not processor.force_flush():
             raise RuntimeError("the OpenTelemetry SDK did not deliver everything")
 
-    loop = otel_loop(provider.get_tracer("bench"), row)
-    return Prepared(loop, flush, lambda: encoded[0])
+    tracer = provider.get_tracer("bench")
+    delivered = (lambda: None) if row in COMPRESSION else (lambda: encoded[0])
+    return Prepared(otel_loop(tracer, row), flush, delivered, tracer.start_as_current_span)
 
 
 def prepare_fastotel(row: str, count: int, sink: str) -> Prepared:
@@ -180,15 +190,20 @@ def prepare_fastotel(row: str, count: int, sink: str) -> Prepared:
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
     provider = TracerProvider(sampler=ALWAYS_OFF if row in NOT_SAMPLED else ALWAYS_ON)
-    processor = OTLPSpanProcessor(endpoint=sink, max_queue_size=2 * count + BATCH, max_export_batch_size=BATCH)
+    processor = OTLPSpanProcessor(
+        endpoint=sink,
+        compression=COMPRESSION.get(row, "none"),
+        max_queue_size=2 * count + BATCH,
+        max_export_batch_size=BATCH,
+    )
     provider.add_span_processor(processor)
 
     def flush() -> None:
         if not processor.force_flush():
             raise RuntimeError("fastotel did not deliver everything")
 
-    loop = otel_loop(provider.get_tracer("bench"), row)
-    return Prepared(loop, flush, lambda: None)
+    tracer = provider.get_tracer("bench")
+    return Prepared(otel_loop(tracer, row), flush, lambda: None, tracer.start_as_current_span)
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
