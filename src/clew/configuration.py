@@ -19,11 +19,12 @@ from clew.errors import ConfigurationError
 from clew.exporters import FileExporter, MultiExporter, NoopExporter, StdoutExporter
 from clew.model import SpanLimits
 from clew.pipeline import close_all, flush_all
+from clew.propagation import PROPAGATORS, set_propagators
 from clew.samplers import AlwaysSample, NeverSample, ParentSample, ProbabilitySample
 from clew.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import FrameType
 
     from clew.keeping import FlightRecorder
@@ -43,7 +44,10 @@ VARIABLES: dict[str, str] = {
     "CLEW_TRACES_FILE": f"where the exporter `file` writes (default: {_DEFAULT_FILE})",
     "OTEL_TRACES_SAMPLER": "always_on, always_off, traceidratio, and each with parentbased_ before it",
     "OTEL_TRACES_SAMPLER_ARG": "the share for traceidratio, 0 to 1",
+    "OTEL_PROPAGATORS": f"headers between processes: {', '.join(PROPAGATORS)}, none; several with commas",
     "OTEL_BSP_SCHEDULE_DELAY": "milliseconds after which a batch is exported that is not full",
+    "OTEL_BSP_EXPORT_TIMEOUT": "milliseconds that the export of a batch may take",
+    "OTEL_BSP_MAX_QUEUE_SIZE": "spans that may wait; by default 32 MiB of them",
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "spans of one batch, at the most",
     "OTEL_ATTRIBUTE_COUNT_LIMIT": "attributes of a span, an event or a link, at the most",
     "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "of a span",
@@ -65,6 +69,7 @@ def configure(
     sampler: Sampler | None = None,
     *,
     resource: Mapping[str, AttributeValue] | None = None,
+    propagators: Iterable[str] | None = None,
     environ: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Tracer:
@@ -75,6 +80,8 @@ def configure(
         exporter: as OTEL_TRACES_EXPORTER says by default.
         sampler: as OTEL_TRACES_SAMPLER says by default.
         resource: added to OTEL_RESOURCE_ATTRIBUTES, and stronger.
+        propagators: which headers go between processes (`clew.propagation.PROPAGATORS`), as OTEL_PROPAGATORS says by
+            default.
         environ: the variables; those of this process by default.
         options: further arguments of `Tracer`.
 
@@ -86,6 +93,8 @@ def configure(
         if _tracer is not None:
             raise ConfigurationError("this process has a tracer already: call configure() once, before get_tracer().")
         values = os.environ if environ is None else environ
+        # First: a tracer that is made has opened its file.
+        set_propagators(_propagators(values) if propagators is None else propagators)
         _tracer = make_tracer(values, service_name, exporter, sampler, resource, **options)
         return _tracer
 
@@ -99,6 +108,7 @@ def get_tracer() -> Tracer:
     global _tracer  # noqa: PLW0603 - it is the process's
     with _lock:
         if _tracer is None:
+            set_propagators(_propagators(os.environ))
             _tracer = make_tracer(os.environ)
         return _tracer
 
@@ -115,8 +125,7 @@ def make_tracer(
 
     Args, Raises: as `configure`.
     """
-    # An empty variable is an unset one.
-    values = {name: value.strip() for name, value in environ.items() if value.strip()}
+    values = _set(environ)
     attributes: dict[str, AttributeValue] = {**_resource_attributes(values), **(resource or {})}
     named = attributes.pop("service.name", None)
     service_name = service_name or values.get("OTEL_SERVICE_NAME") or (named if isinstance(named, str) else None)
@@ -125,6 +134,12 @@ def make_tracer(
     delay = _number("OTEL_BSP_SCHEDULE_DELAY", values, 1, 86_400_000)
     if delay is not None:
         options.setdefault("batch_delay", delay / 1000)
+    timeout = _number("OTEL_BSP_EXPORT_TIMEOUT", values, 0, 86_400_000)
+    if timeout:  # 0 is no limit
+        options.setdefault("export_timeout", timeout / 1000)
+    spans = _number("OTEL_BSP_MAX_QUEUE_SIZE", values, 1, 1_000_000_000)
+    if spans is not None:
+        options.setdefault("max_queue_spans", spans)
     size = _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", values, 1, 1_000_000)
     if size is not None:
         options.setdefault("batch_spans", size)
@@ -137,6 +152,16 @@ def make_tracer(
         resource=attributes,
         **options,
     )
+
+
+def _set(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables without those that are empty, which count as unset."""
+    return {name: value.strip() for name, value in environ.items() if value.strip()}
+
+
+def _words(name: str, values: Mapping[str, str], default: str) -> list[str]:
+    """A list of names, in any case, each once."""
+    return list(dict.fromkeys(word.strip().lower() for word in values.get(name, default).split(",")))
 
 
 def _program() -> str:
@@ -198,10 +223,10 @@ def _limits(values: Mapping[str, str]) -> SpanLimits:
 # --- exporters -------------------------------------------------------------------------------------------------------
 
 
-def _otlp(_: Mapping[str, str]) -> Exporter:
+def _otlp(values: Mapping[str, str]) -> Exporter:
     from clew.exporters.otlp import OtlpExporter
 
-    return OtlpExporter()
+    return OtlpExporter(environ=values)
 
 
 _EXPORTERS: dict[str, Callable[[Mapping[str, str]], Exporter]] = {
@@ -214,12 +239,24 @@ _EXPORTERS: dict[str, Callable[[Mapping[str, str]], Exporter]] = {
 
 def _exporter(values: Mapping[str, str]) -> Exporter:
     name = "OTEL_TRACES_EXPORTER"
-    asked = [word.strip() for word in values.get(name, "otlp").split(",")]
+    asked = _words(name, values, "otlp")
     for word in asked:
         if word not in _EXPORTERS:
             raise ConfigurationError(f"{name} is one or more of {', '.join(_EXPORTERS)}, not {word!r}.")
-    exporters = [_EXPORTERS[word](values) for word in dict.fromkeys(asked)]
+    exporters = [_EXPORTERS[word](values) for word in asked]
     return exporters[0] if len(exporters) == 1 else MultiExporter(*exporters)
+
+
+# --- propagators -----------------------------------------------------------------------------------------------------
+
+
+def _propagators(environ: Mapping[str, str]) -> list[str]:
+    name = "OTEL_PROPAGATORS"
+    asked = _words(name, _set(environ), "tracecontext,baggage")
+    for word in asked:
+        if word not in (*PROPAGATORS, "none"):
+            raise ConfigurationError(f"{name} is one or more of {', '.join(PROPAGATORS)}, or none, not {word!r}.")
+    return [] if "none" in asked else asked
 
 
 # --- samplers --------------------------------------------------------------------------------------------------------
@@ -234,11 +271,11 @@ _SAMPLERS: dict[str, Callable[[float], Sampler]] = {
 
 def _sampler(values: Mapping[str, str]) -> Sampler:
     name = "OTEL_TRACES_SAMPLER"
-    asked = values.get(name, _PARENT_BASED + "always_on")
+    asked = values.get(name, _PARENT_BASED + "always_on").lower()
     make = _SAMPLERS.get(asked.removeprefix(_PARENT_BASED))
     if make is None:
         known = ", ".join([*_SAMPLERS, *(_PARENT_BASED + each for each in _SAMPLERS)])
-        raise ConfigurationError(f"{name} is one of {known}, not {asked!r}.")
+        raise ConfigurationError(f"{name} is one of {known}, not {values[name]!r}.")
     sampler = make(_share(values) if asked.endswith("traceidratio") else 1.0)
     if asked.startswith(_PARENT_BASED):
         return sampler  # a trace from elsewhere keeps its decision, whatever the sampler

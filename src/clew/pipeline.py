@@ -50,10 +50,11 @@ _delivery = _thread._local()  # noqa: SLF001
 
 
 def time_left() -> float:
-    """How long the export that runs on this thread may still take: seconds, infinitely many unless the program ends.
+    """How long the export that runs on this thread may still take: seconds, infinitely many unless the program ends or
+    the tracer has an `export_timeout`.
 
-    For exporters that wait: what is not done by then is cut off, and neither reported nor in the ledger. So ask again
-    while waiting, and raise when nothing is left.
+    For exporters that wait: what is not done by the end of the program is cut off, and neither reported nor in the
+    ledger. So ask again while waiting, and raise when nothing is left.
     """
     now: tuple[Pipeline, float] | None = getattr(_delivery, "now", None)
     if now is None:
@@ -95,6 +96,7 @@ class Pipeline:
         batch_delay: seconds after which a batch is exported that is not full.
         close_timeout: seconds that the end of the process may be delayed by.
         stages: what decides between the queue and the exporter, in this order.
+        export_timeout: seconds that the export of a batch may take, for exporters that ask for `time_left`.
 
     `exporter` may be replaced at any moment, by one that gives the batches on: the next batch goes there.
     """
@@ -108,6 +110,7 @@ class Pipeline:
         batch_delay: float,
         close_timeout: float,
         stages: tuple[Stage, ...] = (),
+        export_timeout: float = _INFINITY,
     ) -> None:
         self._queue = queue
         self._stages = stages
@@ -115,6 +118,7 @@ class Pipeline:
         self.resource = resource
         self._scopes = [scope]
         self._batch_delay = batch_delay
+        self._export_timeout = export_timeout
         self.close_timeout = close_timeout
         self.give_up = _INFINITY  # when an exporter has to, a time of `monotonic()`: the program ends
         self._waited = 0.0  # seconds that close has waited so far
@@ -216,6 +220,8 @@ class Pipeline:
 
     def _export_batch(self, process: _Process, batch: Batch) -> int:
         count = batch.count
+        outer = _delivery.now
+        _delivery.now = self, min(outer[1], monotonic() + self._export_timeout)
         try:
             self.exporter.export(batch)
         except ExportError as error:
@@ -228,6 +234,8 @@ class Pipeline:
                 raise
             self._report(error, count)
             return count
+        finally:
+            _delivery.now = outer
         return 0
 
     def _deliver_kept(self, process: _Process, call: str, spans: bytes = b"", count: int = 0) -> None:

@@ -9,9 +9,10 @@ import re
 from contextvars import ContextVar, Token, copy_context
 from functools import wraps
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from clew._hot import current_span, remote_span, use_span
+from clew.errors import ConfigurationError
 from clew.limits import BAGGAGE_BYTES, BAGGAGE_MEMBERS, TRACESTATE_MEMBERS
 from clew.model import SpanContext
 
@@ -21,16 +22,25 @@ if TYPE_CHECKING:
 
     from clew._hot import ContextScope, Span
 
-__all__ = ["attach", "carry", "extract", "get_baggage", "inject", "with_baggage"]
+__all__ = ["PROPAGATORS", "attach", "carry", "extract", "get_baggage", "inject", "set_propagators", "with_baggage"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Text: TypeAlias = "str | bytes"
-_Headers: TypeAlias = "Mapping[str, str] | Mapping[str, list[str]] | Iterable[tuple[_Text, _Text]]"
+
+
+class _WithItems(Protocol):
+    """A mapping, or what is none and has pairs all the same, as the headers of http.server and aiohttp."""
+
+    def items(self) -> Iterable[tuple[Any, Any]]: ...
+
+
+_Headers: TypeAlias = "_WithItems | Iterable[tuple[_Text, _Text]]"
 
 _TRACEPARENT = "traceparent"
 _TRACESTATE = "tracestate"
 _BAGGAGE = "baggage"
+_W3C = (_TRACEPARENT, _TRACESTATE, _BAGGAGE)
 
 _NO_BAGGAGE: Mapping[str, str] = MappingProxyType({})
 _baggage: ContextVar[Mapping[str, str]] = ContextVar("clew.baggage", default=_NO_BAGGAGE)
@@ -48,6 +58,7 @@ _TRACEPARENT_PATTERN = r"(?s)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-
 _KNOWN_FLAGS = 0x03
 _NO_TRACE_ID = "0" * 32
 _NO_SPAN_ID = "0" * 16
+_NO_CONTEXT = SpanContext(_NO_TRACE_ID, _NO_SPAN_ID, is_remote=True)
 
 
 def _parse_traceparent(lines: list[str]) -> tuple[str, str, int] | None:
@@ -141,9 +152,33 @@ def get_baggage() -> Mapping[str, str]:
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 
+# The names of OpenTelemetry's specification ("Known values" of OTEL_PROPAGATORS) that clew speaks.
+PROPAGATORS = ("tracecontext", "baggage", "b3", "b3multi")
+
+_ONLY_W3C = frozenset(("tracecontext", "baggage"))
+_propagators: tuple[str, ...] = ("tracecontext", "baggage")
+
+
+def set_propagators(names: Iterable[str]) -> None:
+    """Say which headers `inject` writes and `extract` reads, in all of the process.
+
+    Args:
+        names: of `PROPAGATORS`; none for no headers at all. "b3" writes one header and "b3multi" several; either reads
+            both. Where several find a context, the last one counts.
+
+    Raises: ConfigurationError.
+    Thread: any.
+    """
+    global _propagators  # noqa: PLW0603 - it is the process's
+    chosen = tuple(dict.fromkeys(names))
+    for name in chosen:
+        if name not in PROPAGATORS:
+            raise ConfigurationError(f"a propagator is one of {', '.join(PROPAGATORS)}, not {name!r}.")
+    _propagators = chosen
+
 
 def inject(headers: MutableMapping[str, str], context: SpanContext | None = None) -> None:
-    """Write `traceparent`, `tracestate` and `baggage` for a request to another process.
+    """Write `traceparent`, `tracestate` and `baggage` for a request to another process, or what `set_propagators` says.
 
     Headers of these names that are there already are replaced, however they are spelled. Where no span is current there
     is no traceparent to write, and where there is no baggage, no baggage: then those there are stay.
@@ -160,9 +195,15 @@ def inject(headers: MutableMapping[str, str], context: SpanContext | None = None
     try:
         # Checked before it goes out: a context may be made by hand, and a header must not end early.
         if _parse_traceparent([traceparent]) is not None:
-            _replace(headers, _TRACEPARENT, traceparent)
-            _replace(headers, _TRACESTATE, _valid_tracestate(context.trace_state))
-        if members := _format_baggage(baggage):
+            if "tracecontext" in _propagators:
+                _replace(headers, _TRACEPARENT, traceparent)
+                _replace(headers, _TRACESTATE, _valid_tracestate(context.trace_state))
+            if not _ONLY_W3C.issuperset(_propagators):
+                from clew.b3 import headers_of
+
+                for name, value in headers_of(context, _propagators).items():
+                    _replace(headers, name, value)
+        if "baggage" in _propagators and (members := _format_baggage(baggage)):
             _replace(headers, _BAGGAGE, members)
     except Exception:  # noqa: BLE001 - headers that refuse to be written: the request goes out untraced, but it goes
         return
@@ -170,41 +211,65 @@ def inject(headers: MutableMapping[str, str], context: SpanContext | None = None
 
 def _replace(headers: MutableMapping[str, str], name: str, value: str) -> None:
     for key in [key for key in headers if str(key).lower() == name]:
-        del headers[key]
+        # Not `del`: headers that hold several of a name, such as multidict's, may have lost them all by the first.
+        headers.pop(key, None)
     if value:
         headers[name] = value
 
 
 def extract(headers: _Headers) -> SpanContext:
-    """Read `traceparent`, `tracestate` and `baggage` of a request from another process.
+    """Read `traceparent`, `tracestate` and `baggage` of a request from another process, or what `set_propagators` says.
 
     Args:
-        headers: a mapping of names to values or lists of values, or pairs of names and values, as str or, as ASGI has
-            them, bytes. Names in any case.
+        headers: whatever has names and values, in any case, as str or bytes:
+
+            - what has `items()`, a name as often as it came or with a list of values: a dict, and the headers of
+              http.server, aiohttp, Starlette, Django, Flask, requests, httpx;
+            - pairs: `scope["headers"]` of ASGI, `getheaders()` of http.client, the metadata of gRPC, Kafka's headers;
+            - the `environ` of WSGI, known by its `wsgi.version`, where headers are called `HTTP_...`.
 
     Returns: the context to pass as `parent`, or to `attach`. Its `is_valid` is False if there is no right traceparent:
         then it has no ids and no tracestate, as if there were none, but the baggage that came.
     """
-    lines = _header_lines(headers)
-    baggage = _parse_baggage(lines[_BAGGAGE])
+    propagators = _propagators
+    context = _NO_CONTEXT
+    if propagators == ("tracecontext", "baggage"):
+        lines = _header_lines(headers, _W3C)
+        context = _w3c_context(lines) or context
+    else:
+        from clew.b3 import B3_HEADERS, read
+
+        lines = _header_lines(headers, _W3C + B3_HEADERS)
+        for name in propagators:
+            if name != "baggage":
+                context = (_w3c_context if name == "tracecontext" else read)(lines) or context
+    if lines[_BAGGAGE] and "baggage" in propagators:
+        context = context._replace(baggage=_parse_baggage(lines[_BAGGAGE]))
+    return context
+
+
+def _w3c_context(lines: dict[str, list[str]]) -> SpanContext | None:
     parent = _parse_traceparent(lines[_TRACEPARENT])
     if parent is None:
-        return SpanContext(_NO_TRACE_ID, _NO_SPAN_ID, is_remote=True, baggage=baggage)
+        return None
     # RFC 9110, section 5.3: several lines of one name are one list.
-    state = _valid_tracestate(",".join(lines[_TRACESTATE]))
-    return SpanContext(*parent, trace_state=state, is_remote=True, baggage=baggage)
+    return SpanContext(*parent, trace_state=_valid_tracestate(",".join(lines[_TRACESTATE])), is_remote=True)
 
 
-def _header_lines(headers: _Headers) -> dict[str, list[str]]:
-    """All values of the three headers, in their order."""
-    lines: dict[str, list[str]] = {_TRACEPARENT: [], _TRACESTATE: [], _BAGGAGE: []}
+def _header_lines(headers: _Headers, names: tuple[str, ...]) -> dict[str, list[str]]:
+    """All values of the headers of these names, in their order."""
+    lines: dict[str, list[str]] = {name: [] for name in names}
     try:
+        if isinstance(headers, dict) and "wsgi.version" in headers:
+            # PEP 3333: always a dict, and what came several times is joined by the server.
+            keys = {name: "HTTP_" + name.upper().replace("-", "_") for name in names}
+            return {name: [headers[key]] if key in headers else [] for name, key in keys.items()}
         items: Any = getattr(headers, "items", lambda: headers)
         for name, values in items():
             if (found := lines.get(_text(name).lower())) is not None:
                 found.extend(map(_text, values if isinstance(values, (list, tuple)) else (values,)))
     except Exception:  # noqa: BLE001 - an object that is no headers after all: the request is served, untraced
-        return {name: [] for name in lines}
+        return {name: [] for name in names}
     return lines
 
 

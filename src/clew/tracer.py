@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import wraps
 from types import CodeType, MappingProxyType
@@ -43,10 +44,13 @@ class Tracer(TracerCore):
         resource: more attributes of what makes the spans, such as `{"service.version": "1.2"}`.
         clock: where times come from; the system's by default.
         max_queue_bytes: of spans that wait for the exporter; those that end beyond it are dropped and counted.
+        max_queue_spans: the same bound in spans; by default the bytes alone count.
         batch_spans: spans of one batch, at the most.
         batch_delay: seconds after which a batch is exported that is not full.
         close_timeout: seconds that `flush` and `close` wait if they are not told how long, and the end of the program.
         limits: of what one span holds.
+        export_timeout: seconds that an exporter may take for a batch; by default its own time-outs alone count. Only an
+            exporter that asks for it (`OtlpExporter`) can be held to it; none ever holds the program up.
 
     Raises: ConfigurationError.
     Thread: all methods may be called on any thread.
@@ -61,10 +65,12 @@ class Tracer(TracerCore):
         resource: Mapping[str, AttributeValue] | None = None,
         clock: Clock | None = None,
         max_queue_bytes: int = QUEUE_BYTES,
+        max_queue_spans: int | None = None,
         batch_spans: int = BATCH_SPANS,
         batch_delay: float = BATCH_DELAY_SECONDS,
         close_timeout: float = CLOSE_TIMEOUT_SECONDS,
         limits: SpanLimits | None = None,
+        export_timeout: float | None = None,
     ) -> None:
         if not isinstance(service_name, str) or not service_name.strip():
             raise ConfigurationError(
@@ -76,11 +82,18 @@ class Tracer(TracerCore):
         if clock is not None:
             check_clock(clock)
         _check_count("max_queue_bytes", max_queue_bytes)
+        if max_queue_spans is not None:
+            _check_count("max_queue_spans", max_queue_spans)
         _check_count("batch_spans", batch_spans)
         _check_seconds("batch_delay", batch_delay)
         _check_seconds("close_timeout", close_timeout, zero=True)
+        if export_timeout is not None:
+            _check_seconds("export_timeout", export_timeout)
         self.resource = _resource(service_name, resource)
-        self._queue = Queue(max_queue_bytes, batch_spans, min(BATCH_BYTES, max_queue_bytes), _limits(limits))
+        max_spans = sys.maxsize if max_queue_spans is None else min(max_queue_spans, sys.maxsize)
+        # A batch that the queue cannot hold would never be full.
+        batch_spans, batch_bytes = min(batch_spans, max_spans), min(BATCH_BYTES, max_queue_bytes)
+        self._queue = Queue(max_queue_bytes, batch_spans, batch_bytes, _limits(limits), max_spans)
         self._close_timeout = float(close_timeout)
         stages: list[Stage] = []
         # Both only where they are used: `import clew` is to be quick.
@@ -100,6 +113,7 @@ class Tracer(TracerCore):
             float(batch_delay),
             self._close_timeout,
             tuple(stages),
+            float("inf") if export_timeout is None else float(export_timeout),
         )
 
     @property

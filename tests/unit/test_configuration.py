@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clew import (
+    Batch,
     ConfigurationError,
     FileExporter,
     MemoryExporter,
@@ -23,10 +24,15 @@ from clew import (
     StdoutExporter,
     configuration,
     configure,
+    extract,
     flush_on_sigterm,
     get_tracer,
+    inject,
 )
+from clew.exporters.otlp import OtlpExporter
 from clew.otlp import decode_json
+from clew.pipeline import time_left
+from clew.propagation import set_propagators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +48,7 @@ def process() -> Iterator[None]:
     """A process without a tracer."""
     configuration._tracer = None
     yield
+    set_propagators(("tracecontext", "baggage"))
     if configuration._tracer is not None:
         configuration._tracer.close()
     configuration._tracer = None
@@ -145,6 +152,12 @@ def test_disabled() -> None:
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "9" * 50},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "000000000001999999999"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "000000000001" + "9" * 5000},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "0"},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "2048 spans"},
+        {"OTEL_BSP_EXPORT_TIMEOUT": "-1"},
+        {"OTEL_PROPAGATORS": "jaeger"},
+        {"OTEL_PROPAGATORS": "tracecontext,,baggage"},
+        {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
         {"OTEL_SPAN_LINK_COUNT_LIMIT": "-1"},
         {"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "long"},
     ],
@@ -155,6 +168,110 @@ def test_wrong_values(environ: dict[str, str]) -> None:
         configure(environ={"OTEL_TRACES_EXPORTER": "none", **environ})
     assert list(environ)[-1] in str(caught.value)
     assert configuration._tracer is None
+
+
+def test_names_of_choices_are_in_any_case() -> None:
+    """As the specification has it for all of them."""
+    tracer = configure(
+        environ={
+            "OTEL_TRACES_EXPORTER": "None,CONSOLE,console",
+            "OTEL_TRACES_SAMPLER": "Always_Off",
+            "OTEL_PROPAGATORS": "B3",
+        }
+    )
+    assert isinstance(exporter_of(tracer), MultiExporter)
+    assert len(exporter_of(tracer).exporters) == 2
+    assert not tracer.start_span("x").is_recording
+    headers: dict[str, str] = {}
+    inject(headers, REMOTE[1])
+    assert list(headers) == ["b3"]
+
+
+def test_otlp_is_as_the_given_variables_say() -> None:
+    """Those given to configure(), not those of the process."""
+    tracer = configure(environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9/base"})
+    assert isinstance(exporter_of(tracer), OtlpExporter)
+    assert "http://127.0.0.1:9/base/v1/traces" in repr(exporter_of(tracer))
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("", {"traceparent", "baggage"}),
+        ("tracecontext", {"traceparent"}),
+        ("baggage", {"baggage"}),
+        ("baggage, tracecontext", {"traceparent", "baggage"}),
+        ("none", set()),
+        ("none,tracecontext", set()),
+        ("b3", {"b3"}),
+        ("tracecontext,b3multi", {"traceparent", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"}),
+    ],
+)
+def test_propagators(value: str, names: set[str]) -> None:
+    """Which headers are written, and read; also where nothing is recorded."""
+    configure(environ={"OTEL_PROPAGATORS": value, "OTEL_SDK_DISABLED": "true"})
+    context = REMOTE[1]._replace(baggage={"a": "1"})
+    headers: dict[str, str] = {}
+    inject(headers, context)
+    assert set(headers) == names
+    all_headers = {
+        "traceparent": f"00-{context.trace_id}-{context.span_id}-01",
+        "baggage": "a=1",
+    }
+    found = extract(all_headers)
+    assert (found.is_valid, bool(found.baggage)) == ("traceparent" in names, "baggage" in names)
+
+
+def test_propagators_by_argument() -> None:
+    """Before the variable; with a wrong one there is no tracer."""
+    with pytest.raises(ConfigurationError, match="'xray'"):
+        configure(propagators=["xray"], environ={"OTEL_TRACES_EXPORTER": "none"})
+    configure(propagators=["b3"], environ={"OTEL_TRACES_EXPORTER": "none", "OTEL_PROPAGATORS": "none"})
+    headers: dict[str, str] = {}
+    inject(headers, REMOTE[1])
+    assert list(headers) == ["b3"]
+
+
+def test_the_queue_and_the_time_of_an_export() -> None:
+    """OTEL_BSP_MAX_QUEUE_SIZE counts spans, and keeps batches small; OTEL_BSP_EXPORT_TIMEOUT is told exporters."""
+    left: list[float] = []
+
+    class Asking(MemoryExporter):
+        def export(self, batch: Batch) -> None:
+            left.append(time_left())
+            super().export(batch)
+
+    environ = {
+        "OTEL_BSP_MAX_QUEUE_SIZE": "3",
+        "OTEL_BSP_EXPORT_TIMEOUT": "7000",
+        "OTEL_BSP_SCHEDULE_DELAY": "86400000",
+    }
+    tracer = configure(exporter=Asking(), environ=environ)
+    tracer.start_span("x").end()
+    assert tracer.flush()
+    assert 0 < left[0] <= 7
+    assert tracer._pipeline._batch_delay == 86400
+    configuration._tracer = None
+    tracer.close()
+    stuck = threading.Event()
+
+    class Stuck(MemoryExporter):
+        def export(self, batch: Batch) -> None:
+            assert stuck.wait(60)
+
+    tracer = configure(exporter=Stuck(), environ=environ)
+    for _ in range(5):
+        tracer.start_span("x").end()
+    assert tracer.stats().dropped["queue_full"] == 2
+    stuck.set()
+    assert not tracer.flush(60)  # two were lost
+    assert tracer.stats().exported == 3
+    configuration._tracer = None
+    tracer.close()
+    tracer = configure(exporter=Asking(), environ={"OTEL_BSP_EXPORT_TIMEOUT": "0"})
+    tracer.start_span("x").end()
+    assert tracer.flush()
+    assert left[-1] == float("inf")
 
 
 def test_limits() -> None:

@@ -6,12 +6,16 @@ import asyncio
 import contextvars
 import re
 from concurrent.futures import ThreadPoolExecutor
+from email.parser import BytesParser
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from clew import (
     NeverSample,
@@ -28,6 +32,7 @@ from clew.testing import capture_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -139,6 +144,74 @@ def test_inject_and_extract(trace: bytes, span: bytes, flags: int) -> None:
         assert extract(headers) == context._replace(is_remote=True)
     else:
         assert headers == {}
+
+
+class Items:
+    """Headers that have `items()` and are no mapping, a name as often as it came."""
+
+    def __init__(self, *pairs: tuple[str, str]) -> None:
+        self._pairs = pairs
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+
+def message(*lines: str) -> Message:
+    """As http.server has headers."""
+    return BytesParser().parsebytes("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+
+def environ(**headers: str) -> dict[str, Any]:
+    """As WSGI has them."""
+    found: dict[str, Any] = {}
+    setup_testing_defaults(found)
+    return found | headers
+
+
+WHAT_CAME = [
+    message(f"TraceParent: {PARENT}", "tracestate: a=1", "TraceState: b=2", "Baggage: x=1", "baggage: y=2"),
+    CIMultiDict([("TraceParent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2"), ("baggage", "x=1,y=2")]),
+    Items(
+        ("Traceparent", PARENT), ("Tracestate", "a=1"), ("Tracestate", "b=2"), ("Baggage", "x=1"), ("Baggage", "y=2")
+    ),
+    {"traceparent": [PARENT], "tracestate": ("a=1", "b=2"), "baggage": ["x=1", "y=2"]},
+    [(b"traceparent", PARENT.encode()), (b"tracestate", b"a=1"), (b"tracestate", b"b=2"), (b"baggage", b"x=1,y=2")],
+    environ(HTTP_TRACEPARENT=PARENT, HTTP_TRACESTATE="a=1,b=2", HTTP_BAGGAGE="x=1,y=2"),
+    httpx.Headers([("Traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2"), ("baggage", "x=1,y=2")]),
+]
+
+
+@pytest.mark.parametrize("headers", WHAT_CAME, ids=lambda headers: type(headers).__name__)
+def test_headers_as_servers_have_them(headers: Any) -> None:
+    """Every line counts, wherever it comes from; lines of one name are one list."""
+    context = extract(headers)
+    assert context._replace(trace_state="", baggage={}) == CONTEXT
+    assert context.trace_state.replace(" ", "") == "a=1,b=2"
+    assert context.baggage == {"x": "1", "y": "2"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        message(f"traceparent: {PARENT}", f"Traceparent: {PARENT}"),
+        CIMultiDict([("traceparent", PARENT), ("TraceParent", PARENT)]),
+        environ(HTTP_TRACEPARENT=f"{PARENT},{PARENT}"),
+        httpx.Headers([("traceparent", PARENT), ("traceparent", PARENT)]),
+        {"HTTP_TRACEPARENT": PARENT},  # a header of that name, not of WSGI
+    ],
+    ids=lambda headers: type(headers).__name__,
+)
+def test_a_traceparent_that_came_twice_to_a_server(headers: Any) -> None:
+    """None of both is taken."""
+    assert not extract(headers).is_valid
+
+
+def test_inject_replaces_what_is_there_several_times() -> None:
+    """In headers that hold several of a name, and lose all of them by the first `del`."""
+    old = [("traceparent", "old"), ("TraceParent", "older"), ("tracestate", "old=1"), ("Tracestate", "old=2")]
+    for headers in (CIMultiDict(old), httpx.Headers(old)):
+        inject(headers, CONTEXT._replace(trace_state="a=1"))
+        assert list(headers.items()) == [("traceparent", PARENT), ("tracestate", "a=1")]
 
 
 # --- tracestate (section 3.3) ----------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class OtlpExporter:
         certificate: a file with the certificates (PEM) to trust in place of the system's.
         client_certificate: a file with the certificate (PEM) that the receiver asks of us.
         client_key: the file with its key, if that is another.
+        environ: the variables; those of this process by default.
 
     Raises: ConfigurationError.
     """
@@ -57,13 +58,14 @@ class OtlpExporter:
         certificate: str | os.PathLike[str] | None = None,
         client_certificate: str | os.PathLike[str] | None = None,
         client_key: str | os.PathLike[str] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         # Sockets, TLS and gRPC are loaded here: `import clew` is to be quick.
         from clew.exporters._otlp_sender import make_sender
         from clew.exporters._otlp_settings import settle
 
         self._settings = settle(
-            os.environ,
+            os.environ if environ is None else environ,
             endpoint=endpoint,
             protocol=protocol,
             headers=headers,
