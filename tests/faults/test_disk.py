@@ -103,6 +103,25 @@ def test_what_is_kept_on_a_full_disk(small_disk: SmallDisk, keeping: str) -> Non
     )
 
 
+def test_a_temporary_file_that_does_not_fit(small_disk: SmallDisk) -> None:
+    """What is read from a pipe is copied to a temporary file; where there is no room, one sentence says so."""
+    small_disk(
+        """
+        import subprocess
+        code = "import sys; from clew.cli.main import main; sys.exit(main(['view', '-']))"
+        line = b'{"resourceSpans":[]}\\n'
+        environment = {**os.environ, "TMPDIR": sys.argv[1]}
+        done = subprocess.run([sys.executable, "-W", "error", "-c", code], input=line * 20_000, env=environment,
+            capture_output=True)
+        assert (done.returncode, done.stdout) == (1, b""), done
+        sentence = f"clew: -: No space left on device, for the copy of it in {sys.argv[1]}\\n"
+        assert done.stderr.decode() == sentence, done
+        assert os.listdir(sys.argv[1]) == []
+        """,
+        size="64k",
+    )
+
+
 # --- failing ---------------------------------------------------------------------------------------------------------
 
 # Ten batches of ten spans, each flushed; a new file before each second batch or so. What cannot be written fails, whole

@@ -287,7 +287,7 @@ def test_a_stranger_who_empties_the_file(run: Run, folder: Path) -> None:
 
 @pytest.mark.parametrize("order", ["patched first", "patched later"])
 def test_a_file_under_gevent(run: Run, folder: Path, order: str) -> None:
-    """What was put aside is compressed, and the file synced, though the worker, a thread, never yields to a greenlet."""
+    """What was put aside is compressed, and the file synced, though the worker never yields to a greenlet."""
     run(
         GEVENT
         + """

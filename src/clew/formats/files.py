@@ -16,6 +16,7 @@ from clew.formats.reading import Damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import RawIOBase
     from types import TracebackType
 
     from _typeshed import WriteableBuffer
@@ -62,12 +63,15 @@ class TraceFile:
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             import tempfile  # seldom needed, and not quick to load
 
-            spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-            with self._file as source:
-                while piece := os.read(source.fileno(), CHUNK_BYTES):
-                    spool.write(piece)
-                    on_bytes(len(piece))
-            spool.flush()
+            spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by close()
+            try:
+                with self._file as source:
+                    while piece := os.read(source.fileno(), CHUNK_BYTES):
+                        _write_all(spool, piece)
+                        on_bytes(len(piece))
+            except BaseException:
+                spool.close()
+                raise
             self._file = spool
         self.size_bytes = os.fstat(self._file.fileno()).st_size if size_bytes is None else size_bytes
 
@@ -165,6 +169,18 @@ class _Seekable(io.RawIOBase):
         count = os.preadv(self._descriptor, [view[: max(self._size - self._at, 0)]], self._at)
         self._at += count
         return count
+
+
+def _write_all(spool: RawIOBase, piece: bytes) -> None:
+    """Raises: OSError, which says that it is about a copy."""
+    import tempfile
+
+    rest = memoryview(piece)
+    try:
+        while rest:
+            rest = rest[spool.write(rest) :]
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, for the copy of it in {tempfile.gettempdir()}") from error
 
 
 def read_items(

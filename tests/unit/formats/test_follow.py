@@ -130,6 +130,18 @@ def test_a_line_that_is_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert tell(tail) == ["damage", "c"]
 
 
+def test_a_long_line_is_not_read_again_before_it_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no end yet costs nothing while nobody writes."""
+    with closing(Tail(str(path))) as tail:
+        append(path, line("c")[:-1])
+        assert tell(tail) == ["a", "b"]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", None)
+            assert tell(tail) == []
+        append(path, b"\n")
+        assert tell(tail) == ["c"]
+
+
 def test_an_empty_file_that_begins_later(path: Path) -> None:
     """The format of an empty file is found when there is something in it."""
     path.write_bytes(b"")
