@@ -48,9 +48,17 @@ class OtlpJsonBlock(Block):
             raise DecodeError("a span has a field that is missing or of the wrong type") from error
 
     def json_lines(self) -> tuple[bytes, int] | None:
-        """See Block. A line stays as it is, if it is one."""
-        spans = len(self.glances())
-        return None if b"\n" in self._text else (self._text + b"\n", spans)
+        """See Block. A line stays as it is, if it is one and its spans have their ids."""
+        spans = len(self.glances())  # raises what there is to raise
+        ids = [
+            span.get("spanId")
+            for resource_spans in self._value["resourceSpans"] or ()
+            for scope_spans in resource_spans.get("scopeSpans") or ()
+            for span in scope_spans.get("spans") or ()
+        ]
+        if b"\n" in self._text or not all(isinstance(span_id, str) and len(span_id) == 16 for span_id in ids):
+            return None
+        return self._text + b"\n", spans
 
     def records(self) -> list[SpanRecord]:
         # It is parsed already; but only text without escapes is sure to have no lone surrogates.
