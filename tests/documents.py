@@ -35,7 +35,7 @@ def run_page(page: Path, folder: Path, environment: Mapping[str, str], *, lab: b
             first = text.count("\n", 0, block.start("code"))
             lines = block["code"].splitlines()
             program[first : first + len(lines)] = lines
-    script = folder / f"{page.stem}.py"
+    script = folder / f"page_{page.stem}.py"  # not the name of a module that it imports
     script.write_text("\n".join(program))
     command = [sys.executable, "-W", "error", str(script)]
     done = subprocess.run(
