@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit faults lint types format bench build asan tor browser strace atheris otel-suite fuzz clean distclean asked-python
+.PHONY: help demo test unit faults lint types format bench build asan tor browser strace atheris otel-suite interop fuzz clean distclean asked-python
 export PYTHON
 
 # Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
@@ -58,6 +58,9 @@ build: $(COMPILED) ## compile the native core
 
 otel-suite: $(DEV) build ## run OpenTelemetry's own tests on clew's provider (downloads them; a minute)
 	@tools/otel-suite
+
+interop: $(DEV) build ## run W3C's trace-context harness against clew (HARNESS=a checkout of w3c/trace-context)
+	@.venv/bin/python -m tests.interop.run_harness $(HARNESS)
 
 # So many for each target.
 SECONDS := 60
