@@ -147,6 +147,8 @@ def main() -> int:
     arguments = parser.parse_args()
     listed = tomllib.loads((HERE / "not_applicable.toml").read_text())["reason"]
     reasons = {test: reason["why"] for reason in listed for test in reason["tests"]}
+    if foreign := [test for test in reasons if not test.startswith("sdk::")]:
+        sys.exit(f"clew: only tests of the SDK may be left out, not {foreign[0]}.")
     folders = sorted(each for each in (PLACE / "sources").iterdir() if each.is_dir())
     if arguments.names:
         wanted = {f"opentelemetry_instrumentation_{name}" for name in arguments.names} | {
