@@ -10,14 +10,18 @@ import base64
 import json
 import os
 import socket
+import ssl
 import subprocess
-import threading
-from contextlib import contextmanager
+import tempfile
+import time
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
+import trustme
 from google.protobuf import json_format
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as SdkGrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as SdkHttpExporter
@@ -109,8 +113,8 @@ def sdk_program(exporter: Any) -> None:
 # --- what came, in a form that can be compared -----------------------------------------------------------------------
 
 # What differs, on purpose. The maker's name is another, and the SDK draws an id for the process. An empty Status means
-# what no Status means (trace.proto: "Unset status is the default"), and clew leaves it out. The W3C flags have their place
-# in bits 0 to 7 of `flags`, where the SDK for Python leaves them out: test_flags looks at them.
+# what no Status means (trace.proto: "Unset status is the default"), and clew leaves it out. The W3C flags have their
+# place in bits 0 to 7 of `flags`, where the SDK for Python leaves them out: test_flags looks at them.
 OF_THE_MAKER = {"telemetry.sdk.name", "telemetry.sdk.version", "service.instance.id"}
 W3C_FLAGS = 0xFF
 
@@ -201,7 +205,7 @@ def expected() -> dict[str, Any]:
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
 def test_by_http(expected: dict[str, Any], protocol: str, compression: str) -> None:
     """Every field that the official messages find is as the SDK sends it."""
@@ -210,11 +214,42 @@ def test_by_http(expected: dict[str, Any], protocol: str, compression: str) -> N
         assert of_http(receiver) == expected
 
 
-def test_by_grpc(expected: dict[str, Any]) -> None:
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_by_grpc(expected: dict[str, Any], compression: str) -> None:
     """The same by gRPC."""
     with GrpcReceiver() as receiver:
-        clew_program(OtlpExporter(receiver.url, protocol="grpc"))
+        clew_program(OtlpExporter(receiver.url, protocol="grpc", compression=compression))
         assert comparable([call.request for call in receiver.calls]) == expected
+
+
+def test_by_tls(expected: dict[str, Any], tmp_path: Path) -> None:
+    """The same by TLS, to receivers that ask for a certificate, all of it by the standard variables."""
+    authority = trustme.CA()
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("shop")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.configure_cert(context)
+    authority.configure_trust(context)
+    credentials = grpc.ssl_server_credentials(
+        [(server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())], authority.cert_pem.bytes(), True
+    )
+    environ = {}
+    for name, pem in (
+        ("CERTIFICATE", authority.cert_pem),
+        ("CLIENT_CERTIFICATE", client.cert_chain_pems[0]),
+        ("CLIENT_KEY", client.private_key_pem),
+    ):
+        pem.write_to_path(str(tmp_path / name))
+        environ[f"OTEL_EXPORTER_OTLP_{name}"] = str(tmp_path / name)
+    with Receiver(tls=context) as receiver, GrpcReceiver(credentials=credentials) as grpc_receiver:
+        for protocol in ("http/protobuf", "http/json", "grpc"):
+            environ["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+            environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = (grpc_receiver if protocol == "grpc" else receiver).url
+            clew_program(OtlpExporter(environ=environ))
+        assert len(receiver.records) == 10
+        del receiver.requests[1:]
+        assert of_http(receiver) == expected
+        assert comparable([call.request for call in grpc_receiver.calls]) == expected
 
 
 def test_flags() -> None:
@@ -231,50 +266,58 @@ def rotel(sink: Receiver) -> Iterator[dict[str, str]]:
     spec = find_spec("rotel")
     if spec is None or spec.origin is None:
         pytest.skip("there is no rotel for this Python")
-    ports = [_free_port(), _free_port()]
-    command = [
-        str(Path(spec.origin).parent / "rotel-agent"),
-        *("start", "--disable-batching", "--exporter", "otlp"),
-        *("--otlp-exporter-endpoint", sink.url, "--otlp-exporter-protocol", "http"),
-        *("--otlp-grpc-endpoint", f"127.0.0.1:{ports[0]}", "--otlp-http-endpoint", f"127.0.0.1:{ports[1]}"),
-    ]
-    # Of the environment nothing: it can configure the collector, too.
-    process = subprocess.Popen(
-        command, env={"PATH": os.defpath}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    log: list[str] = []
-    reader = threading.Thread(target=lambda: log.extend(process.stdout or ()))
-    try:
-        log.append(process.stdout.readline())
-        reader.start()
-        url = "http://127.0.0.1:{}".format
-        yield {"grpc": url(ports[0]), "http/protobuf": url(ports[1]), "http/json": url(ports[1])}
-    finally:
-        process.terminate()
-        process.wait(30)
-        reader.join(30)
-        process.stdout.close()
-        print("".join(log))
+    program = str(Path(spec.origin).parent / "rotel-agent")
+    for _ in range(5):
+        grpc_port, http_port = _free_ports()
+        command = [
+            *(program, "start", "--disable-batching", "--exporter", "otlp"),
+            *("--otlp-exporter-endpoint", sink.url, "--otlp-exporter-protocol", "http"),
+            *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+        ]
+        # Of the environment nothing: it can configure the collector, too.
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(command, env={"PATH": os.defpath}, stdout=log, stderr=log)
+            try:
+                if _listens(process, grpc_port, http_port):
+                    url = "http://127.0.0.1:{}".format
+                    yield {"grpc": url(grpc_port), "http/protobuf": url(http_port), "http/json": url(http_port)}
+                    return
+            finally:
+                process.terminate()
+                process.wait(30)
+                log.seek(0)
+                print(log.read())
+    pytest.fail("rotel does not start")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports() -> tuple[int, int]:
+    """Two that are free now; whoever takes one of them meanwhile has the collector try others."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        return first.getsockname()[1], second.getsockname()[1]
 
 
-@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
-def test_by_a_collector_that_is_nobodys_relative(protocol: str) -> None:
-    """rotel takes what clew sends, and passes on the same as of what the SDK sends."""
-    passed_on = []
+def _listens(process: subprocess.Popen[bytes], *ports: int) -> bool:
+    for port in ports:
+        for _ in range(3000):
+            if process.poll() is not None:
+                return False
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
+                break
+            time.sleep(0.01)
+        else:
+            return False
+    return True
+
+
+def test_by_a_collector_that_is_nobodys_relative() -> None:
+    """rotel takes what clew sends, however it is sent, and passes on the same as of what the SDK sends."""
     with Receiver() as sink, rotel(sink) as endpoints:
         sdk_program(SdkHttpExporter(f"{endpoints['http/protobuf']}/v1/traces"))
         sink.wait_for_spans(5)
-        passed_on.append(of_http(sink))
-        sink.requests.clear()
-        clew_program(OtlpExporter(endpoints[protocol], protocol=protocol))
-        sink.wait_for_spans(5)
-        passed_on.append(of_http(sink))
-    assert passed_on[1] == passed_on[0]
+        expected = of_http(sink)
+        for protocol, endpoint in endpoints.items():
+            for compression in ("none", "gzip"):
+                sink.requests.clear()
+                clew_program(OtlpExporter(endpoint, protocol=protocol, compression=compression))
+                sink.wait_for_spans(5)
+                assert of_http(sink) == expected, (protocol, compression)
