@@ -123,10 +123,12 @@ class _Own:
 
     @classmethod
     def of(cls, other_data: Any) -> _Own | None:
-        """None, for the data of others."""
+        """None, for the data of others, and where the clock cannot be read."""
         clew = other_data.get("clew") if isinstance(other_data, dict) else None
-        epoch = clew.get("epoch_ns") if isinstance(clew, dict) else None
-        return cls(_big(epoch)) if isinstance(epoch, str) else None
+        try:
+            return cls(_big(clew.get("epoch_ns"))) if isinstance(clew, dict) else None
+        except DecodeError:
+            return None
 
     def add(self, event: dict[str, Any]) -> tuple[SpanRecord, ...]:
         """Raises: DecodeError."""
@@ -188,7 +190,7 @@ def _plain(field: str, value: Any) -> Any:
 
 def _big(value: Any) -> int:
     """An integer that may be too large for a double, as its digits."""
-    if not isinstance(value, str) or not value.isdecimal() or len(value) > 20:
+    if not isinstance(value, str) or not value.isdecimal() or not value.isascii() or len(value) > 20:
         raise DecodeError("a time is no number of nanoseconds")
     return natural(int(value), 64)
 

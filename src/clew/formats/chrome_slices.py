@@ -226,8 +226,8 @@ def _track(event: dict[str, Any]) -> Hashable:
 
 
 def _word(value: Any) -> str:
-    """A number or a string, as ids are written, as a string."""
-    return value if isinstance(value, str) else "" if value is None else text_of(value)
+    """What is an id or a name, a string or a number, as a string; "" for anything else."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else ""
 
 
 def _name(event: dict[str, Any]) -> str:

@@ -162,6 +162,20 @@ def test_damaged_events_of_clew_are_told(args: dict[str, Any]) -> None:
     assert [record.start_time_ns for record in records(found)] == [1005]
 
 
+@pytest.mark.parametrize("clew", [5, {}, {"epoch_ns": 5}, {"epoch_ns": "soon"}, {"epoch_ns": "\u0665"}])
+def test_a_file_whose_clock_is_damaged(clew: object) -> None:
+    """Where clew's own file does not say when it begins, it is read as one of others."""
+    data = events({"ph": "X", "ts": 7})
+    found = records(items(json.dumps({"otherData": {"clew": clew}, **json.loads(data)}).encode()))
+    assert [record.start_time_ns for record in found] == [7000]
+
+
+def test_numbers_that_are_none() -> None:
+    """NaN for an id, a list for a name: the slice is read."""
+    row = {"ph": "X", "pid": float("nan"), "tid": [], "name": None, "cat": {}}
+    assert [record.service_name for record in records(items(events(row)))] == ["process nan"]
+
+
 def test_damage_to_the_text() -> None:
     """After what is no JSON it goes on at the next event; an object without its end says so."""
     data = events({"ph": "X", "name": "a"}, {"ph": "X", "name": "b", "ts": 4}, {"ph": "X", "name": "c", "ts": 8})
