@@ -46,7 +46,11 @@ from clew.testing import FakeClock, capture_spans, tree_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from email.message import Message
     from pathlib import Path
+    from wsgiref.types import WSGIEnvironment
+
+    from multidict import CIMultiDictProxy
 
     from clew.model import Attributes
 
@@ -180,6 +184,11 @@ async def use() -> None:
     assert_type(Shop.price("x"), int)
     add("1")  # type: ignore[arg-type]
     add(1, c=2)  # type: ignore[call-arg]
+
+
+def served(of_http_server: Message, of_wsgi: WSGIEnvironment, of_aiohttp: CIMultiDictProxy[str]) -> list[SpanContext]:
+    """Headers as servers have them."""
+    return [extract(of_http_server), extract(of_wsgi), extract(of_aiohttp)]
 
 
 def spans(headers: dict[str, str], pairs: list[tuple[bytes, bytes]], lists: Mapping[str, list[str]]) -> Stats:

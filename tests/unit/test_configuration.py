@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +37,6 @@ from clew.propagation import set_propagators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from clew import Tracer
 
@@ -298,6 +298,14 @@ def test_limits() -> None:
     span = configure(environ=environ, limits=SpanLimits(links=2)).start_span("x", attributes=attributes)
     assert set(span.attributes.values()) == {"value"}
     assert len(span.attributes) == 10
+
+
+def test_the_guide_has_every_variable() -> None:
+    """Of clew's own table, and of OTLP."""
+    page = (Path(__file__).parents[2] / "docs/guide/configuration.md").read_text()
+    otlp = ("PROTOCOL", "ENDPOINT", "HEADERS", "TIMEOUT", "COMPRESSION", "INSECURE", "CERTIFICATE", "CLIENT_KEY")
+    for name in (*configuration.VARIABLES, *(f"OTEL_EXPORTER_OTLP_{word}" for word in otlp)):
+        assert f"`{name}`" in page, name
 
 
 def test_once() -> None:
