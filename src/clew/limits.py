@@ -127,7 +127,9 @@ PARQUET_GROUP_SPANS = 65_536
 PARQUET_GROUP_BYTES = 32 * MIB
 
 # Spans of Jaeger's JSON that wait, as text, for the processes of their trace; a trace of more is read without them.
+# The first of them wait as objects, which take ten times as much memory, but need not be read twice.
 JAEGER_HELD_CHARACTERS = 32 * MIB
+JAEGER_PARSED_CHARACTERS = 1 * MIB
 
 # Spans that are sorted by their traces in memory; more are sorted in parts of this size and merged, each of which is
 # read through a window. With 100 GB of spans these are 200 MB.

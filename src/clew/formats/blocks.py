@@ -140,19 +140,33 @@ class GoTorBlock(Block):
 
 
 class ObjectBlock(Block):
-    """An object of JSON that is one span."""
+    """An object of JSON that is one span.
 
-    __slots__ = ("_read", "_value")
+    Args:
+        value: the object.
+        read: makes the record; raises DecodeError.
+        look: sees it at a glance, as the record would be, without making one; None if that takes the record. Raises
+            DecodeError.
+    """
+
+    __slots__ = ("_look", "_read", "_value")
     unit = "span"
     is_single = True
 
-    def __init__(self, number: int, value: Mapping[str, Any], read: Callable[[Mapping[str, Any]], SpanRecord]) -> None:
+    def __init__(
+        self,
+        number: int,
+        value: Mapping[str, Any],
+        read: Callable[[Mapping[str, Any]], SpanRecord],
+        look: Callable[[Mapping[str, Any]], Glance | None],
+    ) -> None:
         super().__init__(number)
         self._value = value
-        self._read = read  # raises DecodeError
+        self._read = read
+        self._look = look
 
     def glances(self) -> list[Glance]:
-        return [Glance.of(self._read(self._value))]
+        return [self._look(self._value) or Glance.of(self._read(self._value))]
 
     def records(self) -> list[SpanRecord]:
         return [self._read(self._value)]

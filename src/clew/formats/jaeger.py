@@ -19,8 +19,8 @@ from clew.formats.json_stream import Broken, Closed, Found, JsonStream
 from clew.formats.json_values import hex_id, natural, parse
 from clew.formats.microseconds import end_ns, from_micros
 from clew.formats.otel_tags import DROPPED_ATTRIBUTES, STATUS_CODE, status_of_code, take_cancelled, untag
-from clew.formats.reading import Damage, Reader
-from clew.limits import JAEGER_HELD_CHARACTERS
+from clew.formats.reading import Damage, Glance, Reader
+from clew.limits import JAEGER_HELD_CHARACTERS, JAEGER_PARSED_CHARACTERS
 from clew.model import Event, Link, Resource, SpanContext, SpanKind, SpanRecord, Status
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "STATUS_DESCRIPTION",
     "WARNINGS",
     "JaegerReader",
+    "Processes",
     "span_from_object",
 ]
 
@@ -50,6 +51,9 @@ WARNINGS: Final = "@jaeger@warnings"  # where Jaeger itself, version 2, keeps a 
 
 _KINDS: Final = {kind.name.lower(): kind for kind in SpanKind}
 _UNNAMED: Final = Resource().service_name
+
+_STATUS_TAGS: Final = frozenset((ERROR, STATUS_CODE))
+_GLANCED_MICROS: Final = (1 << 64) // 1000 - 1000  # what is later is looked at closely
 
 # A file may also hold one trace, an array of them, or one a line.
 _TRACES: Final = ("", "[]", ".data[]")
@@ -78,10 +82,11 @@ class JaegerReader(Reader):
         self._wanted = wanted
         self._stream = JsonStream(_CONTAINERS, _HOME, _START)
         self._number = 0  # of spans, damaged ones included
-        self._held: list[tuple[int, str]] = []  # number and text of spans whose processes have not come
+        # Spans whose processes have not come: number, and the object; of many, its text, which is a tenth as large.
+        self._held: list[tuple[int, dict[str, Any] | str]] = []
         self._held_trace = ""
         self._size = 0  # of their text, in characters
-        self._processes: Mapping[str, Any] | None = None  # of the trace that is being read, if they came
+        self._processes: Processes | None = None  # of the trace that is being read, if they came
 
     def feed(self, data: bytes) -> Iterator[Item]:
         return self._items(self._stream.feed(data))
@@ -97,7 +102,7 @@ class JaegerReader(Reader):
                     if path in _SPANS:
                         yield from self._span(value, text)
                     elif path in _PROCESSES:
-                        self._processes = value if isinstance(value, dict) else {}
+                        self._processes = Processes(value if isinstance(value, dict) else {})
                         yield from self._release(self._processes)
                 case Closed(path):
                     if path in _TRACES:
@@ -122,26 +127,82 @@ class JaegerReader(Reader):
         # Processes belong to one trace. A new one begins within it only where damage was.
         if self._held and (trace_id != self._held_trace or self._size > JAEGER_HELD_CHARACTERS):
             yield from self._release(None)
-        self._held.append((self._number, text))
+        self._held.append((self._number, value if self._size < JAEGER_PARSED_CHARACTERS else text))
         self._held_trace = trace_id or ""
         self._size += len(text)
 
-    def _release(self, processes: Mapping[str, Any] | None) -> Iterator[Item]:
+    def _release(self, processes: Processes | None) -> Iterator[Item]:
         """Give the spans that wait.
 
         Args:
             processes: those that they wait for; None if they will not come.
         """
         held, self._held, self._size = self._held, [], 0
-        for number, text in held:
-            yield _block(number, parse(text), processes or {})
+        found = processes or Processes({})
+        for number, span in held:
+            yield _block(number, parse(span) if isinstance(span, str) else span, found)
         if held and processes is None:
             reason = "its trace's processes did not come, or too late: it is read without its service"
             yield Damage(held[0][0], held[-1][0], reason, "span")
 
 
-def _block(number: int, value: dict[str, Any], processes: Mapping[str, Any]) -> ObjectBlock:
-    return ObjectBlock(number, value, lambda span: span_from_object(span, processes))
+class Processes:
+    """The processes of a trace as resources, each made once.
+
+    Args:
+        objects: by their ids.
+    """
+
+    def __init__(self, objects: Mapping[str, Any]) -> None:
+        self._objects = objects
+        self._resources: dict[str, Resource] = {}
+
+    def resource(self, process_id: str) -> Resource:
+        """That of a process; an empty one, if it is not known.
+
+        Raises: DecodeError.
+        """
+        resource = self._resources.get(process_id)
+        if resource is None:
+            resource = self._resources[process_id] = _resource(self._objects.get(process_id))
+        return resource
+
+
+def _resource(value: Any) -> Resource:
+    process = _object(value)
+    service = _text(process.get("serviceName"))
+    attributes = _attributes(process.get("tags"))
+    if service and service != _UNNAMED:
+        return Resource({"service.name": service, **attributes})
+    return Resource(attributes) if attributes else Resource()
+
+
+def _block(number: int, value: dict[str, Any], processes: Processes) -> ObjectBlock:
+    return ObjectBlock(
+        number, value, lambda span: span_from_object(span, processes), lambda span: _look(span, processes)
+    )
+
+
+def _look(span: Mapping[str, Any], processes: Processes) -> Glance | None:
+    get = span.get
+    name, start, duration, tags = get("operationName"), get("startTime"), get("duration"), get("tags")
+    if (
+        type(name) is not str
+        or type(start) is not int
+        or type(duration) is not int
+        or not 0 <= start <= start + duration <= _GLANCED_MICROS
+        or get("process") is not None
+        or type(tags) is not list
+    ):
+        return None
+    for tag in tags:
+        if type(tag) is not dict or tag.get("key") in _STATUS_TAGS:
+            return None
+    trace_id = _id(get("traceID"), 32)
+    if not trace_id:
+        return None
+    service = processes.resource(_text(get("processID"))).service_name
+    return Glance(trace_id, name, start * 1000, (start + duration) * 1000, False, False, service)
 
 
 def _id_or_none(value: Any) -> str | None:
@@ -151,11 +212,11 @@ def _id_or_none(value: Any) -> str | None:
         return None
 
 
-def span_from_object(span: Mapping[str, Any], processes: Mapping[str, Any]) -> SpanRecord:
+def span_from_object(span: Mapping[str, Any], processes: Processes) -> SpanRecord:
     """Read one span.
 
     Args:
-        processes: of its trace, by their ids.
+        processes: of its trace.
 
     Raises: DecodeError.
     """
@@ -169,6 +230,7 @@ def span_from_object(span: Mapping[str, Any], processes: Mapping[str, Any]) -> S
     if not trace_id or not span_id:
         raise DecodeError("a span has no id")
     parent_id, links = _references(span, trace_id)
+    process_id = _text(span.get("processID"))
     start_time_ns = from_micros(span.get("startTime") or 0)
     return SpanRecord(
         trace_id=trace_id,
@@ -188,18 +250,9 @@ def span_from_object(span: Mapping[str, Any], processes: Mapping[str, Any]) -> S
         dropped_attributes=told.dropped_attributes,
         dropped_events=told.dropped_events,
         dropped_links=told.dropped_links,
-        resource=_resource(span, processes),
+        resource=_resource(process) if (process := span.get("process")) else processes.resource(process_id),
         scope=told.scope,
     )
-
-
-def _resource(span: Mapping[str, Any], processes: Mapping[str, Any]) -> Resource:
-    process = _object(span.get("process") or processes.get(_text(span.get("processID"))))
-    service = _text(process.get("serviceName"))
-    attributes = _attributes(process.get("tags"))
-    if service and service != _UNNAMED:
-        return Resource({"service.name": service, **attributes})
-    return Resource(attributes) if attributes else Resource()
 
 
 def _references(span: Mapping[str, Any], trace_id: str) -> tuple[str, tuple[Link, ...]]:

@@ -17,7 +17,7 @@ from clew.formats.json_stream import Broken, Found, JsonStream
 from clew.formats.json_values import from_json, hex_id, parse
 from clew.formats.microseconds import end_ns, from_micros
 from clew.formats.otel_tags import DROPPED_ATTRIBUTES, STATUS_CODE, status_of_code, take_cancelled, untag
-from clew.formats.reading import Damage, Reader
+from clew.formats.reading import Damage, Glance, Reader
 from clew.model import Event, Link, Resource, SpanContext, SpanKind, SpanRecord, Status
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ LOCAL_ADDRESS, LOCAL_PORT = "network.local.address", "network.local.port"
 _KINDS: Final = {kind.name: kind for kind in SpanKind if kind is not SpanKind.INTERNAL}
 _UNNAMED: Final = Resource().service_name
 
+_STATUS_TAGS: Final = frozenset((ERROR, STATUS_CODE))
+_GLANCED_MICROS: Final = (1 << 64) // 1000 - 1000  # what is later is looked at closely
+
 # How a span begins, written by anybody. Hardly anything within a span begins so.
 _START: Final = re.compile(
     r'(\{\s{0,80}"(?:(?:traceId|parentId|id)"\s{0,9}:\s{0,9}"[0-9A-Fa-f]{1,32}"'
@@ -114,7 +117,7 @@ class ZipkinReader(Reader):
                     if not isinstance(value, dict):
                         yield Damage(self._number, self._number, "it is no object", "span")
                     elif self._wanted is None or _id_or_none(value.get("traceId")) in self._wanted:
-                        yield ObjectBlock(self._number, value, span_from_object)
+                        yield ObjectBlock(self._number, value, span_from_object, _look)
             elif isinstance(piece, Broken):
                 self._number += 1
                 yield Damage(self._number, self._number, piece.reason, "span", piece.is_tail)
@@ -125,6 +128,31 @@ def _id_or_none(value: Any) -> str | None:
         return _id(value, 32)
     except DecodeError:
         return None
+
+
+def _look(span: Mapping[str, Any]) -> Glance | None:
+    get = span.get
+    name, start, duration, tags, local = (
+        get("name"),
+        get("timestamp"),
+        get("duration"),
+        get("tags"),
+        get("localEndpoint"),
+    )
+    if (
+        type(name) is not str
+        or type(start) is not int
+        or type(duration) is not int
+        or type(local) is not dict
+        or type(service := local.get("serviceName")) is not str
+        or not 0 <= start <= start + duration <= _GLANCED_MICROS
+        or not (tags is None or (type(tags) is dict and _STATUS_TAGS.isdisjoint(tags)))
+    ):
+        return None
+    trace_id = _id(get("traceId"), 32)
+    if not trace_id:
+        return None
+    return Glance(trace_id, name, start * 1000, (start + duration) * 1000, False, False, service or _UNNAMED)
 
 
 def span_from_object(span: Mapping[str, Any]) -> SpanRecord:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.errors import DecodeError
-from clew.formats import Damage, jaeger, read_items
-from clew.formats.jaeger import JaegerReader, span_from_object
+from clew.formats import Damage, Glance, jaeger, read_items
+from clew.formats.jaeger import JaegerReader, Processes, span_from_object
 from clew.formats.jaeger_writer import JaegerWriter, object_from_span
 from clew.formats.writing import Losses
 from clew.model import Event, Link, Resource, Scope, SpanContext, SpanKind, SpanRecord, Status
@@ -204,6 +204,8 @@ def test_nothing_else_changes(messages: TracesData, piece: int) -> None:
         assert span.trace_state == back.trace_state
         assert [link.context[:2] for link in span.links] == [link.context[:2] for link in back.links]
         assert abs(span.start_time_ns - back.start_time_ns) < 1000
+    looked = [glance for item in found if not isinstance(item, Damage) for glance in item.glances()]
+    assert looked == list(map(Glance.of, once))
     if not losses.counts:
         assert exact(once) == exact(spans)
     assert exact(records(items(written(once)[0]))) == exact(once)
@@ -242,7 +244,10 @@ def test_what_is_held_comes_back(span: SpanRecord) -> None:
         span = span._replace(attributes={})
     data, losses = written([span])
     assert losses.counts == {}
-    assert exact(records(items(data))) == exact([span])
+    (item,) = items(data)
+    assert exact(records([item])) == exact([span])
+    assert not isinstance(item, Damage)
+    assert item.glances() == [Glance.of(span)]
 
 
 @pytest.mark.parametrize(
@@ -304,7 +309,7 @@ SPAN: dict[str, Any] = {"traceID": TRACE_ID, "spanID": SPAN_ID, "operationName":
 def test_wrong_fields(fields: dict[str, Any]) -> None:
     """A field of the wrong type or a value that cannot be is damage."""
     with pytest.raises(DecodeError):
-        span_from_object({**SPAN, **fields}, {})
+        span_from_object({**SPAN, **fields}, Processes({}))
 
 
 def trace(name: str, trace_id: str = TRACE_ID, service: str = "s", count: int = 1) -> dict[str, Any]:
@@ -370,6 +375,14 @@ def test_long_traces_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> 
     assert next(item.reason for item in found if isinstance(item, Damage)).startswith("its trace's processes")
 
 
+def test_long_traces_wait_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a trace of many spans, the later ones are kept as text until the processes come; nobody sees a difference."""
+    data = compact({"data": [trace("a", count=50), B]})
+    told = tell(items(data))
+    monkeypatch.setattr(jaeger, "JAEGER_PARSED_CHARACTERS", 500)
+    assert tell(items(data)) == told == ["a of s"] * 50 + ["b of t"]
+
+
 def test_wanted_traces_only() -> None:
     """Spans of other traces are passed over."""
     assert tell(items(WHOLE, wanted=frozenset([OTHER_ID]))) == ["b of t"]
@@ -412,7 +425,7 @@ JSON = st.recursive(
 def test_any_object(fields: dict[str, Any], process: Any) -> None:
     """Objects with the right keys and anything in them give a record that can be written, or DecodeError."""
     try:
-        record = span_from_object({"traceID": "1", "spanID": "2", **fields}, {"": process})
+        record = span_from_object({"traceID": "1", "spanID": "2", **fields}, Processes({"": process}))
     except DecodeError:
         return
     assert len(records(items(written([record])[0]))) == 1

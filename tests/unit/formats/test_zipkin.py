@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind as OtelKind
 from opentelemetry.trace import StatusCode
 
 from clew.errors import DecodeError
-from clew.formats import Damage, read_items
+from clew.formats import Damage, Glance, read_items
 from clew.formats.writing import Losses
 from clew.formats.zipkin import ZipkinReader, span_from_object
 from clew.formats.zipkin_writer import ZipkinWriter, object_from_span
@@ -185,6 +185,8 @@ def test_nothing_else_changes(messages: TracesData, piece: int) -> None:
         assert exact([event.attributes for event in span.events]) == exact([event.attributes for event in back.events])
         assert [link.context[:2] for link in span.links] == [link.context[:2] for link in back.links]
         assert abs(span.start_time_ns - back.start_time_ns) < 1000
+    looked = [glance for item in found if not isinstance(item, Damage) for glance in item.glances()]
+    assert looked == list(map(Glance.of, once))
     if not losses.counts:
         assert exact(once) == exact(spans)
     assert exact(records(items(written(once)[0]))) == exact(once)
@@ -231,7 +233,10 @@ def test_what_is_held_comes_back(span: SpanRecord) -> None:
     """What Zipkin can hold is not counted as lost, and comes back equal."""
     data, losses = written([span])
     assert losses.counts == {}
-    assert records(items(data)) == [span]
+    (item,) = items(data)
+    assert records([item]) == [span]
+    assert not isinstance(item, Damage)
+    assert item.glances() == [Glance.of(span)]
 
 
 @pytest.mark.parametrize(
