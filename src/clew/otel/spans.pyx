@@ -23,6 +23,7 @@ import logging
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from types import MappingProxyType
+from warnings import warn
 
 from opentelemetry import trace as api
 from opentelemetry.context import Context
@@ -435,6 +436,7 @@ cdef class OtelSpan:
     @property
     def instrumentation_info(self):
         """The scope as it was before version 1.11.1 of the SDK."""
+        warn("instrumentation_info is deprecated: use instrumentation_scope.", DeprecationWarning, 1)  # of the caller
         return None if self.tracer is None else info_of(self.tracer.instrumentation_scope)
 
     def to_json(self, indent=4):

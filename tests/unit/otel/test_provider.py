@@ -425,4 +425,5 @@ def test_what_libraries_look_for() -> None:
     tracer: Any = provider.get_tracer("library", "1")
     assert tracer._instrumentation_scope is tracer.instrumentation_scope
     assert (tracer.instrumentation_info.name, tracer.instrumentation_info.version) == ("library", "1")
-    assert tracer.start_span("call").instrumentation_info == tracer.instrumentation_info
+    with pytest.warns(DeprecationWarning, match="instrumentation_scope"):
+        assert tracer.start_span("call").instrumentation_info == tracer.instrumentation_info
