@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from clew.formats.json_values import text_of, to_json
@@ -76,4 +77,9 @@ def object_from_span(record: SpanRecord, losses: Losses) -> dict[str, Any]:
 def _time(time_ns: int) -> str:
     """RFC 3339 with nanoseconds."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=1024)  # spans that are near each other in a file are so in time
+def _second(seconds: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}"

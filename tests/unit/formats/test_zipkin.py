@@ -458,6 +458,12 @@ def test_one_wrong_span_costs_itself() -> None:
     assert tell([second]) == ["b"]
 
 
+@pytest.mark.parametrize("tags", [{"TraceID": "x"}, {"traceID": "x"}, {"traceEvents": "x"}, {"data": "[]"}])
+def test_tags_do_not_tell_the_format(tags: dict[str, str]) -> None:
+    """A file is Zipkin's by the first key of a trace's id, whatever other formats' keys there are among the tags."""
+    assert tell(list(read_items(iter([compact([{**A, "tags": tags}, B])])))) == ["a", "b"]
+
+
 def test_surrogates() -> None:
     """Surrogates that stand alone become U+FFFD; pairs in escapes are characters."""
     data = compact([A]).replace(b'"a"', b'"\\ud800\\ud83d\\ude00"')
