@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).resolve().parent / "results" / "bench_files.json"
 SPANS = 5_000_000
-QUICK_SPANS = 20_000
+QUICK_SPANS = 2000
 SPANS_PER_LINE = 512
 SPANS_PER_TRACE = 10
 START_NS = 1_790_000_000_000_000_000
@@ -181,16 +181,12 @@ def run(arguments: list[str]) -> Measured:
     return Measured(wall_s, usage.ru_utime + usage.ru_stime, max(peak_kb, usage.ru_maxrss) / 1024, "\u2501" in said)
 
 
-def save(path: Path, spans: int, rows: list[dict[str, Any]]) -> None:
-    """Write the results; rows that were not measured now stay, if they are of as many spans."""
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"spans": 0}
-    by_name = {row["row"]: row for row in (known["rows"] if known["spans"] == spans else [])}
-    by_name |= {row["row"]: row for row in rows}
+def save(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the results; rows that were not measured now stay."""
+    by_name = {row["row"]: row for row in [*(json.loads(path.read_text())["rows"] if path.exists() else []), *rows]}
     report = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
-        "spans": spans,
         "rows": [by_name[row.name] for row in ROWS if row.name in by_name],
     }
     path.write_text(json.dumps(report, indent=2) + "\n")
@@ -209,7 +205,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     path = args.json or (RESULTS if not args.quick and spans == SPANS else None)
     print(f"{spans:,} spans")
-    print(f"{'':24}{'wall':>9}{'CPU':>9}{'spans/s':>12}{'peak':>9}{'written':>11}")
+    print(f"{'':24}{'wall':>9}{'CPU':>9}{'spans/CPU s':>13}{'peak':>9}{'written':>11}")
     with tempfile.TemporaryDirectory(prefix="clew-bench-") as directory:
         sources = {"jsonl": Path(directory) / "in.jsonl", "pb": Path(directory) / "in.pb"}
         if args.file is None:
@@ -228,16 +224,18 @@ def main() -> int:
             if row.name == "convert to pb":
                 out.rename(sources["pb"])  # it is needed later
             out.unlink(missing_ok=True)
-            rows.append({"row": row.name, "written_bytes": written, "read_bytes": source.stat().st_size})
-            rows[-1] |= {"spans_per_s": spans / measured.wall_s, **measured._asdict()}
+            figures = {key: round(value, 2) for key, value in measured._asdict().items()}
+            sizes = {"spans": spans, "read_bytes": source.stat().st_size, "written_bytes": written}
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            rows.append({"row": row.name, "when": when, **sizes, **figures})
             print(
-                f"{row.name:24}{measured.wall_s:7.1f} s{measured.cpu_s:7.1f} s{spans / measured.wall_s:12,.0f}"
+                f"{row.name:24}{measured.wall_s:7.1f} s{measured.cpu_s:7.1f} s{spans / measured.cpu_s:13,.0f}"
                 f"{measured.peak_mb:6.0f} MB{written / 1e6:8.0f} MB"
                 f"{'' if measured.peak_mb < MEMORY_MB else '  too much'}",
                 flush=True,
             )
             if path is not None:
-                save(path, spans, rows)
+                save(path, rows)
     return 0 if all(row["peak_mb"] < MEMORY_MB for row in rows) else 1
 
 
