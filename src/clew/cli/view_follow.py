@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clew.cli.terminal import byte_progress
 from clew.cli.view_files import gather, print_gathered
 from clew.cli.view_output import DamageReport, count, say
-from clew.formats import Arriving, Chooser, Gatherer, Glance, Tail, TraceFile, glances_of, records_of
+from clew.formats import Arriving, Chooser, Gatherer, Glance, Tail, glances_of, records_of
 from clew.render import Totals
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Follower:
                     chooser.add(glances)
         gatherer = Gatherer(chooser.trace_ids, self._max_spans)
         with ExitStack() as stack:
-            files = [stack.enter_context(TraceFile(tail.path, size_bytes=tail.position)) for tail in regular]
+            files = [stack.enter_context(tail.as_read()) for tail in regular]
             gather(files, gatherer, reports)
         print_gathered(gatherer, self._query, self._output)
         if gatherer.traces:

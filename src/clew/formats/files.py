@@ -51,15 +51,21 @@ class TraceFile:
         path: of a file, "-" for standard input.
         on_bytes: called with the number of bytes that were copied since the last call.
         size_bytes: as much of the file as is read; None for all of it.
+        descriptor: of the file, where it is open and the path may lead to another one by now; it is copied.
 
     Raises: OSError.
     """
 
     def __init__(
-        self, path: str, on_bytes: Callable[[int], object] = ignore_bytes, *, size_bytes: int | None = None
+        self,
+        path: str,
+        on_bytes: Callable[[int], object] = ignore_bytes,
+        *,
+        size_bytes: int | None = None,
+        descriptor: int | None = None,
     ) -> None:
         self.name = "standard input" if path == STDIN else path
-        self._file = open_binary(path)
+        self._file = open_binary(path) if descriptor is None else os.fdopen(os.dup(descriptor), "rb")
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             import tempfile  # seldom needed, and not quick to load
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clew.errors import FormatError
 from clew.formats.detect import HEAD_BYTES, AnyReader, detect
-from clew.formats.files import CHUNK_BYTES, STDIN, ignore_bytes, open_binary
+from clew.formats.files import CHUNK_BYTES, STDIN, TraceFile, ignore_bytes, open_binary
 from clew.formats.json_reader import JsonReader
 from clew.limits import FOLLOWED_SPANS, FOLLOWED_TRACES, LINE_BYTES
 
@@ -66,6 +66,10 @@ class Tail:
         """Whether the file was replaced or truncated since the last time that this was asked."""
         has_restarted, self._has_restarted = self._has_restarted, False
         return has_restarted
+
+    def as_read(self) -> TraceFile:
+        """The file as far as it was read, also if it was replaced meanwhile; to be closed."""
+        return TraceFile(self.path, size_bytes=self.position, descriptor=self._file.fileno())
 
     def read(self, on_bytes: Callable[[int], object] = ignore_bytes) -> Iterator[Item]:
         """Read what was written since the last time, if anything. Does not wait.

@@ -11,7 +11,7 @@ import pytest
 
 from clew.formats import follow
 from clew.formats.follow import Arriving, Tail
-from clew.formats.reading import Damage
+from clew.formats.reading import Damage, records_of
 from clew.model import SpanRecord
 
 if TYPE_CHECKING:
@@ -128,6 +128,21 @@ def test_a_line_that_is_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert tell(tail) == []
         append(path, b'"}\n' + line("c"))
         assert tell(tail) == ["damage", "c"]
+
+
+def test_what_was_read_can_be_read_again(path: Path) -> None:
+    """Up to where it was read, and also when the file was replaced meanwhile."""
+    with closing(Tail(str(path))) as tail:
+        assert tell(tail) == ["a", "b"]
+        append(path, line("c"))
+        path.rename(path.with_suffix(".1"))
+        path.write_bytes(line("d") * 9)
+        with tail.as_read() as file:
+            damage: list[Damage] = []
+            assert file.name == str(path)
+            names = [record.name for records in records_of(file.items(), damage.append) for record in records]
+        assert (names, damage) == (["a", "b"], [])
+        assert tell(tail) == ["c"] + ["d"] * 9
 
 
 def test_a_long_line_is_not_read_again_before_it_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
