@@ -55,6 +55,7 @@ class GrpcTransport:
             ("grpc.primary_user_agent", agent),
             ("grpc.max_send_message_length", OTLP_REQUEST_BYTES),
             ("grpc.max_receive_message_length", OTLP_REPLY_BYTES),
+            ("grpc.enable_http_proxy", 0),  # as by HTTP: a proxy of the environment's would see the headers' keys
             ("grpc.enable_retries", 0),  # what is sent again is decided, and counted, by the exporter
             ("grpc.initial_reconnect_backoff_ms", int(OTLP_BACKOFF_SECONDS * 1000)),
             ("grpc.max_reconnect_backoff_ms", int(OTLP_BACKOFF_MOST_SECONDS * 1000)),

@@ -52,6 +52,8 @@ class HttpTransport:
     want_write: tuple[type[OSError], ...] = ()
     tls_ended: tuple[type[OSError], ...] = ()
     tls_failed: tuple[type[OSError], ...] = ()
+    # The connection has ended.
+    broken: tuple[type[OSError], ...] = (ConnectionError,)
 
     def __init__(self, settings: Settings) -> None:
         endpoint = settings.endpoint
@@ -77,6 +79,7 @@ class HttpTransport:
             self.tls, self.tls_reason = Tls(settings), tls_reason
             self.want_read, self.want_write = (WANT_READ,), (WANT_WRITE,)
             self.tls_ended, self.tls_failed = TLS_ENDED, (TLS_FAILED,)
+            self.broken = (ConnectionError, *TLS_ENDED)
         # What to try, the next when a receiver takes none of the one before (it must take the last).
         self.encodings: tuple[str, ...] = ("identity",)
         if settings.compression != "none":
@@ -175,7 +178,7 @@ class HttpConnection:
                 self._connect(patience)
             try:
                 return self._round_trip(request, patience)
-            except ConnectionError:
+            except self._transport.broken:
                 if not kept:
                     raise
                 # It closed a connection that it had kept, just when we used it: that is no refusal.
@@ -189,7 +192,7 @@ class HttpConnection:
         sent: OSError | None = None
         try:
             complete = self._send(request, patience)
-        except (BrokenPipeError, ConnectionResetError) as error:
+        except self._transport.broken as error:
             # Often it has said why before: an answer may wait for us.
             complete, sent = False, error
         reader = ReplyReader()

@@ -116,7 +116,7 @@ class _Process:
                     tries += 1
                     answer = self.connection.send(body, patience)
                     if answer.verdict is Verdict.DELIVERED:
-                        return answer.rejected, answer.text
+                        return min(answer.rejected, count), answer.text
                     if answer.verdict is Verdict.NEVER:
                         return count, answer.text
                     said = self._said = answer.text

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import ssl
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
@@ -16,12 +20,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from clew import Batch, ConfigurationError, ExportError, OtlpExporter, Resource, Scope, Tracer, __version__
 from clew.exporters import _otlp_sender, otlp
 from clew.exporters._patience import Patience
+from clew.exporters._tls import TlsSocket
 from clew.model import SpanRecord
 from clew.otlp import encode_span
 from tests.otlp_receiver import Receiver, raw, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SECONDS = 30.0
 RESOURCE, SCOPE = Resource({"service.name": "test", "n": 1}), Scope("clew", "1")
@@ -233,6 +239,43 @@ def test_a_span_that_is_too_large(receiver: Receiver, monkeypatch: pytest.Monkey
     exporter.close()
     assert caught.value.rejected == 1
     assert receiver.records == [*records(3), *records(3)]
+
+
+def test_a_kept_connection_that_ends_while_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By TLS as without: the message goes out on another at once, with no pause and no word."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(_otlp_sender, "_pause", lambda *_: pytest.fail("it paused"))
+    with Receiver(tls=context) as receiver:
+        exporter = OtlpExporter(receiver.url, certificate=tmp_path / "ca.pem")
+        exporter.export(batch(1))
+        send, ends = TlsSocket.send, [ssl.SSLEOFError(8, "EOF occurred in violation of protocol")]
+
+        def ended(self: TlsSocket, data: memoryview) -> int:
+            if ends:
+                with socket.socket(fileno=os.dup(self.fileno())) as same:
+                    same.shutdown(socket.SHUT_RDWR)
+                raise ends.pop()
+            return send(self, data)
+
+        monkeypatch.setattr(TlsSocket, "send", ended)
+        exporter.export(batch(1))
+        exporter.close()
+        assert [request.connection for request in receiver.requests] == [1, 2]
+
+
+def test_a_receiver_that_rejects_more_than_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than a message's own spans are failed by its answer."""
+    monkeypatch.setattr(otlp, "OTLP_SPLIT_BYTES", 1)
+    with Receiver(reply(body=partial(99, "all")), reply()) as receiver:
+        exporter = OtlpExporter(receiver.url)
+        with pytest.raises(ExportError) as caught:
+            exporter.export(batch(3))
+        exporter.close()
+        assert caught.value.rejected == 1
+        assert len(receiver.requests) == 3
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -94,6 +94,17 @@ def test_a_target_of_grpcs_own(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(receiver.calls) == 2
 
 
+def test_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names for others is not used: the headers hold keys."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with GrpcReceiver() as receiver:
+        exporter = OtlpExporter(receiver.url, protocol="grpc", timeout=SECONDS)
+        exporter.export(BATCH)
+        exporter.close()
+        assert len(receiver.calls) == 1
+
+
 def test_partial_success() -> None:
     """Scenario 22: what was rejected is failed and not sent again."""
     response = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=2))
