@@ -73,6 +73,53 @@ def test_a_disk_that_fills_while_it_rotates_and_compresses(small_disk: SmallDisk
     )
 
 
+@pytest.mark.parametrize("mode", ["raw", "buffered", "text", "stdout"])
+def test_somebody_elses_file_on_a_full_disk(small_disk: SmallDisk, mode: str) -> None:
+    """Scenario 25: what cannot be cut off there costs no other line: what comes when there is room is whole."""
+    small_disk(
+        """
+        from clew.otlp import decode_json
+        quiet()
+        folder, mode = sys.argv[1:]
+        path, filler = folder + "/traces.jsonl", Path(folder, "filler")
+        filler.write_bytes(bytes(40_000))
+        stdout = os.dup(1)
+        if mode == "stdout":
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+            exporter = StdoutExporter()
+        else:
+            file = {
+                "raw": lambda: open(path, "ab", buffering=0),
+                "buffered": lambda: open(path, "ab"),
+                "text": lambda: open(path, "a"),
+            }[mode]()
+            exporter = WriterExporter(file)
+        tracer = Tracer("test", exporter, batch_spans=7)
+        while tracer.stats().failed < 20:
+            make(tracer, 7, "x" * 321)
+            tracer.flush(20)
+        filler.unlink()
+        for _ in range(5):
+            make(tracer, 1, "room")
+            assert tracer.flush(20)
+        names, damaged = [], 0
+        for line in Path(path).read_bytes().splitlines():  # as any reader does; clew's own finds more
+            try:
+                names += [record.name for record in decode_json(line)] if line else []
+            except DecodeError:
+                damaged += 1
+        assert names.count("room") == 5, names
+        assert len(names) >= tracer.stats().exported, (len(names), tracer.stats())
+        assert damaged <= 3, damaged
+        tracer.close(20)
+        if mode != "stdout":
+            file.close()
+        """,
+        mode,
+        size="100k",
+    )
+
+
 @pytest.mark.parametrize("keeping", ["FlightRecorder", "TailSample"])
 def test_what_is_kept_on_a_full_disk(small_disk: SmallDisk, keeping: str) -> None:
     """Nothing is lost without a word: what was kept and did not fit is failed, the rest is not kept."""

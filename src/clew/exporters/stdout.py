@@ -28,6 +28,7 @@ class StdoutExporter:
 
     def __init__(self, *, pretty: bool = False) -> None:
         self._pretty = pretty
+        self._is_torn = False  # a batch was not written to its end, or is being written
 
     def export(self, batch: Batch) -> None:
         """Write the batch.
@@ -41,12 +42,16 @@ class StdoutExporter:
         data = batch_text(batch, pretty=self._pretty, encoding=encoding)
         # What the program printed before comes first.
         out.flush()
+        if self._is_torn:
+            data = b"\n" + data  # a piece that is left costs no other line
+        self._is_torn = True
         descriptor = _descriptor(out)
         if descriptor is None:
             out.write(data.decode(encoding if self._pretty else "utf-8"))
             out.flush()
         else:
             _write_all(descriptor, data)
+        self._is_torn = False
 
     def close(self) -> None:
         """Do nothing: standard output is the program's."""

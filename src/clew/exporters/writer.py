@@ -31,7 +31,7 @@ class WriterExporter:
 
     Binary files of `io`, and what says so in its `mode`, get bytes (UTF-8). Anything else gets str; if it refuses the
     first with a TypeError, it gets bytes from then on. One batch is one call of `write`, except for a raw file that
-    took only a part.
+    took only a part. What the writer has of a batch that failed stays there; the next one begins on a line of its own.
 
     Args:
         writer: stays the program's: it is not closed.
@@ -50,6 +50,7 @@ class WriterExporter:
         self._writer: Any = writer
         self._pretty = pretty
         self._binary = _is_binary(writer)  # None: not known before the first write
+        self._is_torn = False  # a batch was not written to its end, or is being written
 
     def export(self, batch: Batch) -> None:
         """Write the batch.
@@ -57,6 +58,9 @@ class WriterExporter:
         Raises: whatever the writer raises; ExportError, when it takes only a part.
         """
         data = batch_text(batch, pretty=self._pretty)
+        if self._is_torn:
+            data = b"\n" + data
+        self._is_torn = True
         if self._binary:
             self._write_bytes(data)
         elif self._binary is False:
@@ -70,6 +74,7 @@ class WriterExporter:
                 self._binary = True
         if flush := getattr(self._writer, "flush", None):
             flush()
+        self._is_torn = False
 
     def _write_bytes(self, data: bytes) -> None:
         if not isinstance(self._writer, io.RawIOBase):
