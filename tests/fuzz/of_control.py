@@ -68,8 +68,7 @@ def check_wire(data: bytes) -> None:
             assert 0 <= reply.code <= 999
             assert reply.lines
             texts = [part.encode("utf-8", "surrogateescape") for line in reply.lines for part in line if part]
-            for text in texts:
-                assert b"\r\n" not in text
+            assert not any("\r\n" in line.text for line in reply.lines)
             length = sum(map(len, texts))
             assert length <= caps.get("max_reply_bytes", limits.CONTROL_REPLY_BYTES) + 4
             size += length

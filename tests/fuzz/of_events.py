@@ -316,4 +316,9 @@ def check_recorded(data: bytes) -> None:
     notes = LogNotes()
     items = list(read_recording((line.removesuffix("\n") for line in lines), notes))
     if time_ns < LATEST_NS and len(str(time_ns)) <= 19:
-        assert [item for item in items if isinstance(item, Event)] == live
+        events = [item for item in items if isinstance(item, Event)]
+        # Credentials that go on over several lines are cut out of each line before it is recorded.
+        assert [type(event) for event in events] == [type(event) for event in live]
+        assert [each for each in events if not isinstance(each, UnknownEvent)] == [
+            each for each in live if not isinstance(each, UnknownEvent)
+        ]

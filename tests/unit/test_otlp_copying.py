@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
+from clew.errors import DecodeError
+from clew.model import SpanRecord
 from clew.otlp import decode_json, decode_traces, encode_traces
 from clew.otlp.copying import json_lines_of
 from tests.otlp_messages import exact, traces, wire
-
-if TYPE_CHECKING:
-    from clew.model import SpanRecord
 
 
 def records(lines: bytes) -> list[SpanRecord]:
@@ -59,3 +56,18 @@ def test_spans_without_ids_are_left_to_the_records(span: Span) -> None:
     """What is refused as a record is not copied."""
     message = TracesData(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])]).SerializeToString()
     assert json_lines_of(message) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\x00",  # a field without a number
+        # Another trace id, which is none, where the name was.
+        encode_traces([SpanRecord("1" * 32, "2" * 16, "", "x")]).replace(b"\x2a\x01x", b"\x0a\x01x"),
+    ],
+)
+def test_what_the_decoder_refuses_is_left_to_it(data: bytes) -> None:
+    """Damage is told by the one who knows what it is, and no line is written that cannot be read."""
+    with pytest.raises(DecodeError):
+        decode_traces(data)
+    assert json_lines_of(data) is None

@@ -17,7 +17,7 @@ from clew._hot.messages cimport (
     LinkFields, Pair, SpanFields, Value, elements_of, next_element, read_event, read_link, read_pair, read_span,
     read_value,
 )
-from clew._hot.wire cimport TOO_DEEP, Slice, describe, next_of
+from clew._hot.wire cimport BAD_ID, TOO_DEEP, Slice, describe, next_of
 
 from clew.errors import DecodeError
 from clew.limits import DECODED_VALUE_DEPTH
@@ -148,6 +148,11 @@ cdef inline void write_text(Output* out, const char* name, Slice value) noexcept
         put(out, b",")
 
 
+cdef inline bint is_id(Slice data, int size) noexcept nogil:
+    """Whether it is an id, or absent: one of another length nobody could read."""
+    return data.at == data.end or data.end - data.at == size
+
+
 cdef inline void write_number(Output* out, const char* name, int64_t value) noexcept nogil:
     if value:
         put(out, name)
@@ -183,6 +188,8 @@ cdef int write_link(Output* out, Slice body) noexcept nogil:
     cdef int fault = read_link(body, &link)
     if fault < 0:
         return fault
+    if not (is_id(link.trace_id, 16) and is_id(link.span_id, 8)):
+        return BAD_ID
     put(out, b"{")
     write_id(out, b'"traceId":"', link.trace_id)
     write_id(out, b'"spanId":"', link.span_id)
@@ -201,6 +208,8 @@ cdef int write_span(Output* out, Slice body) noexcept nogil:
     cdef int fault = read_span(body, &span)
     if fault < 0:
         return fault
+    if not (is_id(span.trace_id, 16) and is_id(span.span_id, 8) and is_id(span.parent_id, 8)):
+        return BAD_ID
     put(out, b"{")
     write_id(out, b'"traceId":"', span.trace_id)
     write_id(out, b'"spanId":"', span.span_id)

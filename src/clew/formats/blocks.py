@@ -37,10 +37,13 @@ class OtlpJsonBlock(Block):
     def glances(self) -> list[Glance]:
         """See Block. It reads only what it needs: a third of the time that records take."""
         try:
+            traces = self._value["resourceSpans"] or ()
+            services = [_service(resource_spans) for resource_spans in traces]
+            if None in services:
+                return list(map(Glance.of, self.records()))
             return [
                 _glance(span, service)
-                for resource_spans in self._value["resourceSpans"] or ()
-                for service in (_service(resource_spans),)
+                for resource_spans, service in zip(traces, services, strict=True)
                 for scope_spans in resource_spans.get("scopeSpans") or ()
                 for span in scope_spans.get("spans") or ()
             ]
@@ -65,15 +68,17 @@ class OtlpJsonBlock(Block):
         return decode_json(self._text) if b"\\u" in self._text else decode_object(self._value)
 
 
-def _service(resource_spans: dict[str, Any]) -> str:
+def _service(resource_spans: dict[str, Any]) -> str | None:
+    """The service's name; None where it is no text, and is to be decoded as everything else."""
+    service: Any = _UNNAMED_SERVICE
     for attribute in (resource_spans.get("resource") or {}).get("attributes") or ():
         if attribute.get("key") == "service.name":
-            name = (attribute.get("value") or {}).get("stringValue")
-            return name if isinstance(name, str) else _UNNAMED_SERVICE
-    return _UNNAMED_SERVICE
+            service = (attribute.get("value") or {}).get("stringValue")
+    return service if isinstance(service, str) else None
 
 
-def _glance(span: dict[str, Any], service: str) -> Glance:
+def _glance(span: dict[str, Any], service: str | None) -> Glance:
+    assert service is not None
     get = span.get
     trace_id = span["traceId"]
     name = get("name") or ""

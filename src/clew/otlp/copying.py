@@ -106,6 +106,8 @@ def _bodies(data: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, 
         if tag >= 0x80:
             tag, at = _varint(data, at - 1)
         wire_type = tag & 7
+        if tag < 1 << 3:
+            raise DecodeError("a field without a number")
         if wire_type == 2:
             size = data[at]
             at += 1

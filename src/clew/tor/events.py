@@ -82,13 +82,12 @@ def parse_event(reply: Reply, time_ns: int) -> Event:
 
     Source: control-spec 4.1.
     """
-    line = reply.lines[0].text
+    line = cut_credentials(reply.lines[0].text)  # before anything else looks at it
     keyword = line.partition(" ")[0]
     parser = _PARSERS.get(keyword)
     if parser is None:
         return _unknown(reply, time_ns, keyword)
     count, parse = parser
-    line = cut_credentials(line)  # before anything else looks at it
     if '"' in line or len(reply.lines) > 1:
         words = read_words(line, reply.lines[1:])
         return parse(time_ns, words[:count], tuple(words[count:]))
@@ -110,7 +109,7 @@ def _unknown(reply: Reply, time_ns: int, keyword: str) -> UnknownEvent:
         parts.append(line.text)
         if line.data is not None:
             parts.append(line.data)
-    return UnknownEvent(time_ns, cut_credentials(keyword), cut_credentials("\n".join(parts)))
+    return UnknownEvent(time_ns, keyword, cut_credentials("\n".join(parts)))
 
 
 def _check_id(words: list[str], index: int) -> str:

@@ -97,6 +97,23 @@ def test_the_reason_is_told(damaged: bytes, reason: str) -> None:
         spans_to_json(damaged)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x0a\x0f" + b"1" * 15,  # a trace id
+        b"\x12\x09" + b"1" * 9,  # a span id
+        b"\x22\x01" + b"1",  # a parent
+        b"\x0a\x10" + b"1" * 16 + b"\x0a\x01" + b"1",  # the last one counts
+        b"\x6a\x11\x0a\x0f" + b"1" * 15,  # a link's trace id
+    ],
+)
+def test_ids_of_a_wrong_length_are_damage(body: bytes) -> None:
+    """Nobody could read them, so they are not written; the decoder refuses them too."""
+    data = b"\x12" + bytes([len(body)]) + body
+    with pytest.raises(DecodeError, match="an id is"):
+        spans_to_json(data)
+
+
 def test_nesting_is_capped() -> None:
     """Values nested as deep as the cap are read; deeper ones, a million levels too, are refused."""
     assert spans_to_json(nested(DECODED_VALUE_DEPTH)).count(b"arrayValue") == DECODED_VALUE_DEPTH

@@ -15,7 +15,7 @@ from clew.errors import DecodeError
 from clew.formats import json_reader
 from clew.formats.chrome_reader import ChromeReader
 from clew.formats.json_reader import JsonReader
-from clew.formats.reading import Damage, Item, Reader
+from clew.formats.reading import Damage, Glance, Item, Reader
 
 DATA = Path(__file__).parents[2] / "data" / "traces"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -271,6 +271,35 @@ def test_glances_are_what_records_say() -> None:
             assert glance[:4] == (record.trace_id, record.name, record.start_time_ns, record.end_time_ns)
             assert glance.is_error == (record.status.name == "ERROR")
             assert glance.service == record.service_name
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        [{"key": "service.name"}],
+        [{"key": "service.name", "value": {"intValue": "5"}}],
+        [
+            {"key": "service.name", "value": {"stringValue": "a"}},
+            {"key": "service.name", "value": {"stringValue": "b"}},
+        ],
+    ],
+)
+def test_services_with_odd_names_have_them_at_a_glance(attributes: list[object]) -> None:
+    """A service whose name is no text, or is said twice, is the same at a glance and in the record."""
+    value = otlp("x")
+    value["resourceSpans"][0]["resource"] = {"attributes": attributes}
+    (block,) = read(json.dumps(value).encode())
+    assert not isinstance(block, Damage)
+    assert block.glances() == list(map(Glance.of, block.records()))
+
+
+def test_a_time_without_end_is_damage_at_a_glance() -> None:
+    """A number that JSON has and nothing else."""
+    value = json.dumps(otlp("x")).replace('"name"', '"startTimeUnixNano": 1e999, "name"')
+    (block,) = read(value.encode())
+    assert not isinstance(block, Damage)
+    with pytest.raises(DecodeError):
+        block.glances()
 
 
 def test_a_cancelled_span_is_no_error_at_a_glance() -> None:
