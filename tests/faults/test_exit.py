@@ -225,7 +225,7 @@ def test_daemon_threads_end_spans_while_the_interpreter_goes_down(run: Run, path
     run(
         """
         def program():
-            tracer = Tracer("test", FileExporter(sys.argv[1]), batch_spans=5, close_timeout=0.1)
+            tracer = Tracer("test", FileExporter(sys.argv[1]), batch_spans=5, close_timeout=0.03)
             def work():
                 while True:
                     with tracer.start_span("a") as span:

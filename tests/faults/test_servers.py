@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -231,6 +232,7 @@ def uwsgi(folder: Path, *options: str, flush: bool) -> Server:
     command = [str(Path(sys.executable).with_name("pyuwsgi")), "--master", "--processes", "2", "--need-app"]
     command += ["--http-socket", "127.0.0.1:0", "--virtualenv", sys.prefix, "--wsgi-file", "service.py"]
     command += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", *options]
+    command += ["--hook-accepting", "print:ready"]
     return Server(folder, command, flush=flush)
 
 
@@ -241,6 +243,11 @@ def port_of(server: Server) -> int:
     found = pattern.search(server.log)
     assert found is not None, server.log
     return int(found[1])
+
+
+def both_accept(server: Server) -> bool:
+    """Whether both workers accept requests: one that does not yet is not told when the master ends."""
+    return server.log.count('running "print:ready"') == 2
 
 
 def test_uwsgi(tmp_path: Path) -> None:
@@ -263,6 +270,7 @@ def test_uwsgi(tmp_path: Path) -> None:
         for when, server in servers:
             server.port = port_of(server)
             server.serve()
+            until(partial(both_accept, server), server.log)
             if when == "before":
                 # One of ours could hold Python's lock while uWSGI forks.
                 assert len([*Path(f"/proc/{server.process.pid}/task").iterdir()]) == 1
