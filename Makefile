@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit faults lint types format bench build asan tor browser strace atheris otel-suite interop fuzz clean distclean asked-python
+.PHONY: help demo test unit faults lint types format bench longrun build asan tor browser strace atheris otel-suite interop fuzz clean distclean asked-python
 export PYTHON
 
 # Stamps: .venv holds clew as a user has it (RUN) or with what development needs (DEV); the native core is compiled.
@@ -49,10 +49,11 @@ format: $(DEV) ## lay out the sources as `make lint` wants them
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: $(DEV) build ## measure clew beside its peers (minutes; on a quiet machine)
-	@.venv/bin/python benchmarks/bench_span.py
-	@.venv/bin/python benchmarks/bench_tor.py
-	@.venv/bin/python benchmarks/bench_otel.py
+bench: $(DEV) build ## measure clew beside its peers (ten minutes, on a quiet machine; QUICK=1: does it work?)
+	@.venv/bin/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+longrun: $(DEV) build ## trace for ten minutes on eight threads: memory and ledger
+	@.venv/bin/python benchmarks/long_run.py
 
 build: $(COMPILED) ## compile the native core
 

@@ -34,8 +34,8 @@ RESULTS = Path(__file__).resolve().parent / "results" / "bench_threads.json"
 ROWS = {"1": "1 thread", "2": "2 threads", "4": "4 threads", "8": "8 threads", "tasks": "100 asyncio tasks"}
 TASKS = 100
 # Less than what clew's queue holds by default, in any case.
-SPANS = {"clew": 80_000, "otel": 8_000}
-BLOCKS = 5
+SPANS = {"clew": 80_000, "otel": 4_000}
+BLOCKS = 3
 
 
 def in_threads(loop: Callable[[int], None], threads: int, count: int) -> None:
