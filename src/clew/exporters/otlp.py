@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from clew.errors import ExportError
 from clew.limits import OTLP_REQUEST_BYTES, OTLP_SPLIT_BYTES
 from clew.otlp import Batch
+from clew.otlp.protobuf import encode_resource, encode_scope, traces_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from clew.model import Resource, Scope
 
 __all__ = ["OtlpExporter"]
 
@@ -77,6 +80,8 @@ class OtlpExporter:
             client_key=client_key,
         )
         self._sender = make_sender(self._settings)
+        # The last resource and scope, encoded: nearly every batch has the same. Replaced as a whole, by any thread.
+        self._encoded: tuple[Resource, Scope, bytes, bytes] | None = None
 
     def export(self, batch: Batch) -> None:
         """Send the batch, in several requests if it is very large.
@@ -101,14 +106,23 @@ class OtlpExporter:
             for part, part_count in _split(spans, most):
                 yield from self._messages(batch, part, part_count, most)
             return
-        message = Batch(spans, count, batch.resource, batch.scope)
-        body = message.to_json() if self._settings.protocol == "http/json" else message.to_protobuf()
+        if self._settings.protocol == "http/json":
+            body = Batch(spans, count, batch.resource, batch.scope).to_json()
+        else:
+            body = self._to_protobuf(spans, batch.resource, batch.scope)
         if len(body) <= OTLP_REQUEST_BYTES:
             yield body, count
         elif count > 1:
             yield from self._messages(batch, spans, count, len(spans) // 2)  # how much larger JSON is depends
         else:
             yield None, count
+
+    def _to_protobuf(self, spans: bytes, resource: Resource, scope: Scope) -> bytes:
+        """As `Batch.to_protobuf`, with what is the same in every message encoded once."""
+        encoded = self._encoded
+        if encoded is None or encoded[0] is not resource or encoded[1] is not scope:
+            encoded = self._encoded = resource, scope, encode_resource(resource), encode_scope(scope)
+        return traces_message(encoded[2], encoded[3], spans, scope.schema_url)
 
 
 def _split(spans: bytes, most: int) -> Iterator[tuple[bytes, int]]:

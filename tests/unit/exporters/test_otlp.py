@@ -188,6 +188,18 @@ def test_a_tracer_delivers(receiver: Receiver) -> None:
     assert found[0].service_name == "shop"
 
 
+def test_each_batch_has_its_own_resource_and_scope(receiver: Receiver) -> None:
+    """What is the same in every message is encoded once, and never taken for that of another batch."""
+    exporter = OtlpExporter(receiver.url)
+    resources, scopes = [Resource({"service.name": name}) for name in "ab"], [Scope("x"), Scope("y", schema_url="u")]
+    batches = [Batch(b"", 0, resource, scope) for resource in resources for scope in scopes]
+    batches += batches[::-1]
+    for batch in batches:
+        exporter.export(batch)
+    exporter.close()
+    assert [request.body for request in receiver.requests] == [batch.to_protobuf() for batch in batches]
+
+
 def test_two_tracers_share_an_exporter(receiver: Receiver) -> None:
     """Their batches take turns on one connection; closing one does not stop the other."""
     exporter = OtlpExporter(receiver.url)
