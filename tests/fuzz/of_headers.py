@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from clew import configuration, limits
+from clew.b3 import B3_HEADERS, headers_of, read
 from clew.cli.option_values import point_in_time, positive
 from clew.errors import ConfigurationError
 from clew.exporters._http_reply import BadReplyError, Reply, ReplyReader
@@ -22,7 +23,7 @@ from clew.tor.privacy import Privacy, parse_privacy
 from tests.fuzz.claims import check_shown
 from tests.fuzz.source import Source, cuts, hostile_text
 
-__all__ = ["check_answers", "check_environment", "check_http_reply", "check_options", "check_propagation"]
+__all__ = ["check_answers", "check_b3", "check_environment", "check_http_reply", "check_options", "check_propagation"]
 
 _NAMES = ("traceparent", "tracestate", "baggage", "Baggage", "TRACESTATE", "tracestate ", "x")
 _SENT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -61,6 +62,24 @@ def check_propagation(data: bytes) -> None:
     again: dict[str, str] = {}
     inject(again, back)
     assert again == sent
+
+
+def check_b3(data: bytes) -> None:
+    """B3 headers, a line each: the first character chooses the name."""
+    lines: dict[str, list[str]] = {name: [] for name in B3_HEADERS}
+    for line in filter(None, data.split(b"\n")):
+        lines[B3_HEADERS[line[0] % len(B3_HEADERS)]].append(line[1:].decode("latin-1"))
+    context = read(lines)
+    if context is None:
+        return
+    assert context.is_valid
+    assert re.fullmatch("[0-9a-f]{32}", context.trace_id)
+    assert re.fullmatch("[0-9a-f]{16}", context.span_id)
+    assert context.trace_flags in (0, 1)
+    for propagators in (("b3",), ("b3multi",), ("b3multi", "b3")):
+        sent = headers_of(context, propagators)
+        assert all(map(_SENT.fullmatch, sent.values()))
+        assert read({name: [sent[name]] if name in sent else [] for name in B3_HEADERS}) == context
 
 
 def check_http_reply(data: bytes) -> None:

@@ -87,6 +87,7 @@ TARGETS: Final[dict[str, Target]] = {
         "traceparent, tracestate and baggage: `extract` and `inject`",
         _words("00- -01 , = ; % %25 ff- @", *_IDS),
     ),
+    "b3": Target(of_headers.check_b3, "B3 headers, one or several", _words("-1 -d - 0 1 true TRUE", *_IDS)),
     "http-reply": Target(
         of_headers.check_http_reply,
         "HTTP/1.1 responses, and what OTLP makes of them",
