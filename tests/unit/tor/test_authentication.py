@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -242,6 +243,14 @@ def test_not_a_cookie(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ControlAuthenticationError, match=f"{path} is not tor's cookie, which has 32 bytes"):
         authenticate(tor, info("SAFECOOKIE", cookie_path=str(path)), password=None, cookie_path=None)
     assert tor.sent == []
+
+
+def test_a_pipe_is_no_cookie(tmp_path: Path) -> None:
+    """Whoever listens may name any file: one that would keep its reader waiting for ever does not."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ControlAuthenticationError, match="is not tor's cookie"):
+        authenticate(FakeTor(), info("SAFECOOKIE", cookie_path=str(path)), password=None, cookie_path=None)
 
 
 @pytest.mark.parametrize("path", ["/", "/dev/null/x", "/\0"])
