@@ -220,8 +220,9 @@ class Pipeline:
 
     def _export_batch(self, process: _Process, batch: Batch) -> int:
         count = batch.count
-        outer = _delivery.now
-        _delivery.now = self, min(outer[1], monotonic() + self._export_timeout)
+        outer = getattr(_delivery, "now", None)
+        deadline = _INFINITY if outer is None else outer[1]
+        _delivery.now = self, min(deadline, monotonic() + self._export_timeout)
         try:
             self.exporter.export(batch)
         except ExportError as error:
