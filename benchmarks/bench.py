@@ -54,24 +54,26 @@ def main() -> int:
         "--json", type=Path, metavar="FILE", help="where the table goes; the documents stay as they are"
     )
     options = parser.parse_args()
+    is_recorded = options.json is None and not options.quick
+    top = header("bench", 0, quick=options.quick)  # now, while the sources are as they are measured
     reports, rounds = {}, {}
     with tempfile.TemporaryDirectory() as directory:
-        is_recorded = options.json is None and not options.quick
-        folder = RESULTS if is_recorded else Path(directory)
         begin = time.monotonic()
         for number, (name, usual) in enumerate(BENCHMARKS.items(), 1):
             rounds[name] = 1 if options.quick else options.rounds or usual
             print(f"{number} of {len(BENCHMARKS)}: {name}, {time.monotonic() - begin:.0f} s so far", file=sys.stderr)
-            reports[name] = run(name, rounds[name], folder / f"{name}.json", quick=options.quick)
+            reports[name] = run(name, rounds[name], Path(directory) / f"{name}.json", quick=options.quick)
     rows = collect(reports)
     if options.quick:
         print("A quick run: it shows that the benchmarks work; their figures mean nothing.\n")
     print(text_table(rows))
     target = RESULTS / "bench.json" if is_recorded else options.json
     if target is not None:
-        report = {**header("bench", 0, quick=options.quick), "rounds": rounds, "rows": rows}
+        report = {**top, "rounds": rounds, "rows": rows}
         target.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if is_recorded:
+        for name, report in reports.items():
+            (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
         write_documents()
     return 0
 
