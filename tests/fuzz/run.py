@@ -34,8 +34,8 @@ _STATUS: Final = re.compile(r"#(\d+)\s.*?cov: (\d+) ft: (\d+) corp: (\d+)")
 # One input that takes longer than this is a finding: what is linear takes milliseconds.
 _SLOW_SECONDS: Final = 10
 _MEMORY_MB: Final = 1024
-# For whatever libFuzzer does besides: loading, ending.
-_GRACE_SECONDS: Final = 60
+# For whatever libFuzzer does besides, on a machine that is busy: loading, ending.
+_GRACE_SECONDS: Final = 300
 
 
 class Result(NamedTuple):
@@ -166,8 +166,9 @@ def _fuzz(name: str, seconds: float) -> Result:
                     _progress(f"    {now:.0f} of {seconds:.0f} s, {runs:,} inputs, {coverage:,} edges")
                 if now > seconds + _GRACE_SECONDS:
                     child.kill()
-        finally:
+        except BaseException:  # Ctrl-C, for one
             child.terminate()
+            raise
     _progress("")
     new = sorted(set(findings.iterdir()) - before)
     for line in said:
@@ -176,6 +177,7 @@ def _fuzz(name: str, seconds: float) -> Result:
     finding = new[0] if new else None
     if child.returncode and finding is None:
         finding = findings  # it ended without an input to blame
+        said.append(f"ended with status {child.returncode}\n")
     return Result(name, time.monotonic() - began, runs, coverage, inputs, finding, "".join(said) if finding else "")
 
 
