@@ -23,7 +23,7 @@ demo: $(RUN) build tor ## run the demo: seven parts, the last on a private Tor n
 	@.venv/bin/clew demo
 
 test: $(DEV) build tor browser strace ## run every test (a few minutes)
-	@.venv/bin/python -m pytest --durations=5
+	@.venv/bin/python tools/run_tests.py
 
 unit: $(DEV) build ## run the unit tests (seconds, no tor)
 	@.venv/bin/python -m pytest tests/unit -q
