@@ -217,7 +217,10 @@ def work(name):
     stats = tracer.stats()
     assert stats.exported == stats.started == 200, stats
     os.write(1, b"200\\n")
-children = [fork(lambda: work("child")) for _ in range(2)]
+def child():
+    work("child")
+    assert tracer.close(20)  # it would leave in the middle of compressing a file
+children = [fork(child) for _ in range(2)]
 work("parent")
 join(*children)
 assert tracer.close(20)
