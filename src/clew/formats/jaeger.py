@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clew.errors import DecodeError
 from clew.formats.blocks import ObjectBlock
 from clew.formats.json_stream import Broken, Closed, Found, JsonStream
-from clew.formats.json_values import hex_id, natural, parse
+from clew.formats.json_values import hex_id, list_of, natural, object_of, parse, string_of
 from clew.formats.microseconds import end_ns, from_micros
 from clew.formats.otel_tags import DROPPED_ATTRIBUTES, STATUS_CODE, status_of_code, take_cancelled, untag
 from clew.formats.reading import Damage, Glance, Reader
@@ -169,8 +169,8 @@ class Processes:
 
 
 def _resource(value: Any) -> Resource:
-    process = _object(value)
-    service = _text(process.get("serviceName"))
+    process = object_of(value)
+    service = string_of(process.get("serviceName"))
     attributes = _attributes(process.get("tags"))
     if service and service != _UNNAMED:
         return Resource({"service.name": service, **attributes})
@@ -201,7 +201,7 @@ def _look(span: Mapping[str, Any], processes: Processes) -> Glance | None:
     trace_id = _id(get("traceID"), 32)
     if not trace_id:
         return None
-    service = processes.resource(_text(get("processID"))).service_name
+    service = processes.resource(string_of(get("processID"))).service_name
     return Glance(trace_id, name, start * 1000, (start + duration) * 1000, False, False, service)
 
 
@@ -224,26 +224,26 @@ def span_from_object(span: Mapping[str, Any], processes: Processes) -> SpanRecor
     kind = _take_kind(attributes)
     status, description = _take_status(attributes)
     told = untag(attributes)
-    if warnings := [_text(warning) for warning in _list(span.get("warnings"))]:
+    if warnings := [string_of(warning) for warning in list_of(span.get("warnings"))]:
         attributes[WARNINGS] = tuple(warnings)
     trace_id, span_id = _id(span.get("traceID"), 32), _id(span.get("spanID"), 16)
     if not trace_id or not span_id:
         raise DecodeError("a span has no id")
     parent_id, links = _references(span, trace_id)
-    process_id = _text(span.get("processID"))
+    process_id = string_of(span.get("processID"))
     start_time_ns = from_micros(span.get("startTime") or 0)
     return SpanRecord(
         trace_id=trace_id,
         span_id=span_id,
         parent_id="" if parent_id == span_id else parent_id,
-        name=_text(span.get("operationName")),
+        name=string_of(span.get("operationName")),
         kind=kind,
         start_time_ns=start_time_ns,
         end_time_ns=end_ns(start_time_ns, from_micros(span.get("duration") or 0)),
         status=status,
         status_description=description,
         attributes=attributes,
-        events=tuple([_event(log) for log in _list(span.get("logs"))]),
+        events=tuple([_event(log) for log in list_of(span.get("logs"))]),
         links=links,
         trace_state=told.trace_state,
         flags=natural(span.get("flags") or 0, 32) & 1,  # 1: sampled, as W3C's; the others are Jaeger's own
@@ -259,8 +259,8 @@ def _references(span: Mapping[str, Any], trace_id: str) -> tuple[str, tuple[Link
     """The parent, which is the first CHILD_OF of the same trace, and the links."""
     parent_id = ""
     links = []
-    for item in _list(span.get("references")):
-        reference = _object(item)
+    for item in list_of(span.get("references")):
+        reference = object_of(item)
         context = SpanContext(
             _id(reference.get("traceID"), 32) or "0" * 32, _id(reference.get("spanID"), 16) or "0" * 16
         )
@@ -299,7 +299,7 @@ def _take_status(attributes: dict[str, AttributeValue]) -> tuple[Status, str]:
 
 
 def _event(value: Any) -> Event:
-    log = _object(value)
+    log = object_of(value)
     attributes = _attributes(log.get("fields"))
     name = attributes.get(EVENT)
     if isinstance(name, str):
@@ -315,7 +315,9 @@ def _event(value: Any) -> Event:
 
 
 def _attributes(tags: Any) -> dict[str, AttributeValue]:
-    return {_text(tag.get("key")): _value(tag.get("type"), tag.get("value")) for tag in map(_object, _list(tags))}
+    return {
+        string_of(tag.get("key")): _value(tag.get("type"), tag.get("value")) for tag in map(object_of, list_of(tags))
+    }
 
 
 def _value(kind: Any, value: Any) -> AttributeValue:
@@ -344,27 +346,3 @@ def _id(value: Any, digits: int) -> str:
     if isinstance(value, str) and 0 < len(value) < digits:
         value = value.rjust(digits, "0")
     return hex_id(value, digits)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DecodeError("a field is no object")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DecodeError("a field is no array")
-    return value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DecodeError("a field is no text")
-    return value

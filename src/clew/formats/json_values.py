@@ -33,10 +33,13 @@ __all__ = [
     "hex_id",
     "links_from_json",
     "links_to_json",
+    "list_of",
     "natural",
+    "object_of",
     "parse",
     "scope_from_json",
     "scope_to_json",
+    "string_of",
     "text_of",
     "to_json",
     "value_from_json",
@@ -252,6 +255,21 @@ def natural(value: Any, bits: int) -> int:
     if type(value) is not int or value >> bits:
         raise DecodeError(f"a number is not an integer of {bits} bits")
     return value
+
+
+def object_of(value: Any) -> Mapping[str, Any]:
+    """A field that is an object; empty if it is absent. Raises DecodeError."""
+    return {} if value is None else _of_type(value, dict)
+
+
+def list_of(value: Any) -> list[Any]:
+    """A field that is an array; empty if it is absent. Raises DecodeError."""
+    return [] if value is None else _of_type(value, list)
+
+
+def string_of(value: Any) -> str:
+    """A field that is a text; empty if it is absent. Raises DecodeError."""
+    return "" if value is None else _of_type(value, str)
 
 
 def _of_type(value: Any, kind: type) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clew.errors import DecodeError
 from clew.formats.blocks import ObjectBlock
 from clew.formats.json_stream import Broken, Found, JsonStream
-from clew.formats.json_values import from_json, hex_id, parse
+from clew.formats.json_values import from_json, hex_id, list_of, object_of, parse, string_of
 from clew.formats.microseconds import end_ns, from_micros
 from clew.formats.otel_tags import DROPPED_ATTRIBUTES, STATUS_CODE, status_of_code, take_cancelled, untag
 from clew.formats.reading import Damage, Glance, Reader
@@ -169,20 +169,20 @@ def span_from_object(span: Mapping[str, Any]) -> SpanRecord:
     for field, key in FLAGS.items():
         if span.get(field) is True:
             attributes[key] = True
-    local, remote = _object(span.get("localEndpoint")), _object(span.get("remoteEndpoint"))
+    local, remote = object_of(span.get("localEndpoint")), object_of(span.get("remoteEndpoint"))
     _add_place(attributes, local, LOCAL_ADDRESS, LOCAL_PORT)
     _add_place(attributes, remote, PEER_ADDRESS, PEER_PORT)
-    peer = _text(remote.get("serviceName"))
+    peer = string_of(remote.get("serviceName"))
     if peer and not any(attributes.get(key) == peer for key in NAMES_OF_SERVERS):
         attributes.setdefault("peer.service", peer)
     start_time_ns = from_micros(span.get("timestamp") or 0)
     duration = span.get("duration")
     if duration is None or attributes.get(UNFINISHED) == "true":
         attributes[UNFINISHED] = True
-    kind = _text(span.get("kind"))
+    kind = string_of(span.get("kind"))
     if kind and kind not in _KINDS:
         attributes["zipkin.kind"] = kind
-    service = _text(local.get("serviceName"))
+    service = string_of(local.get("serviceName"))
     span_id, parent_id = _id(span.get("id"), 16), _id(span.get("parentId"), 16)
     trace_id = _id(span.get("traceId"), 32)
     if not trace_id or not span_id:
@@ -191,14 +191,14 @@ def span_from_object(span: Mapping[str, Any]) -> SpanRecord:
         trace_id=trace_id,
         span_id=span_id,
         parent_id="" if parent_id == span_id else parent_id,
-        name=_text(span.get("name")),
+        name=string_of(span.get("name")),
         kind=_KINDS.get(kind, SpanKind.INTERNAL),
         start_time_ns=start_time_ns,
         end_time_ns=end_ns(start_time_ns, from_micros(duration or 0)),
         status=status,
         status_description=description,
         attributes=attributes,
-        events=tuple([_event(annotation) for annotation in _list(span.get("annotations"))]),
+        events=tuple([_event(annotation) for annotation in list_of(span.get("annotations"))]),
         links=links,
         trace_state=told.trace_state,
         dropped_attributes=told.dropped_attributes,
@@ -223,7 +223,7 @@ def _id(value: Any, digits: int) -> str:
 
 def _attributes(tags: Any) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
-    for key, value in _object(tags).items():
+    for key, value in object_of(tags).items():
         # Text it has to be; but who wrote a number meant that number.
         if value is not None and not isinstance(value, (str, bool, int, float)):
             raise DecodeError("a tag is no text")
@@ -284,8 +284,8 @@ def _attributes_of_text(text: str) -> Attributes | None:
 
 
 def _event(annotation: Any) -> Event:
-    annotation = _object(annotation)
-    return event_of_text(_text(annotation.get("value")), from_micros(annotation.get("timestamp") or 0))
+    annotation = object_of(annotation)
+    return event_of_text(string_of(annotation.get("value")), from_micros(annotation.get("timestamp") or 0))
 
 
 def event_of_text(text: str, time_ns: int) -> Event:
@@ -328,31 +328,7 @@ def _add_place(
     address = endpoint.get("ipv4") or endpoint.get("ipv6")
     if address is None:
         return
-    attributes.setdefault(address_key, _text(address))
+    attributes.setdefault(address_key, string_of(address))
     port = endpoint.get("port")
     if type(port) is int and port > 0 and port_key not in attributes:
         attributes[port_key] = port
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DecodeError("a field is no object")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DecodeError("a field is no array")
-    return value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DecodeError("a field is no text")
-    return value
