@@ -569,12 +569,18 @@ def compare(records: list[SpanRecord], expected: Iterable[Expected], prefix: str
         assert (record.status, record.attributes.get("error.type")) == (each.status, each.error_type), each
         assert (f"{prefix}.partial" in record.attributes) == each.is_partial, each
         assert ("clew.unfinished" in record.attributes) == each.is_unfinished, each
+    exact = [is_near([record.start_time_ns, record.end_time_ns], [e.start_ns, e.end_ns], MS) for record, e in pairs]
+    assert sum(exact) >= 0.95 * len(exact)
     return pairs
 
 
-def is_near(times_ns: list[int], others_ns: list[int]) -> bool:
-    """Whether they are the same within a millisecond."""
-    return len(times_ns) == len(others_ns) and all(abs(a - b) <= MS for a, b in zip(times_ns, others_ns, strict=True))
+def is_near(times_ns: list[int], others_ns: list[int], most: int = 50 * MS) -> bool:
+    """Whether they are the same within so many nanoseconds.
+
+    The others are what another process read of tor. On a machine that is busy either can be late; `compare` sees to it
+    that nearly all are the same within a millisecond.
+    """
+    return len(times_ns) == len(others_ns) and all(abs(a - b) <= most for a, b in zip(times_ns, others_ns, strict=True))
 
 
 def by_parent(records: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
