@@ -6,6 +6,7 @@ import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -206,22 +207,25 @@ def test_of_the_lab(browser: Browser, lab: Lab, onion_service: OnionService, web
     """Two hundred requests through a real tor: what is on the page is what happened."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
-        run_requests(lab, onion_service, web_port, closed.getsockname()[1], tmp_path / "lab.jsonl")
+        outcomes = run_requests(lab, onion_service, web_port, closed.getsockname()[1], tmp_path / "lab.jsonl")
+    failed = sum(not outcome.is_whole for outcome in outcomes)
+    assert REQUESTS // 20 <= failed <= REQUESTS // 4, "those to nobody, and what tor gave up on a busy machine"
     path = tmp_path / "report.html"
     assert main(["tor", "report", str(tmp_path / "lab.jsonl"), "--html", str(path), "--privacy", "lab"]) == 0
     browser.open(path)
     assert browser.one(".tile .value").text == str(REQUESTS)
-    assert browser.one(".tile .note").text == f"{REQUESTS // 20} failed (5.0%)"
+    assert browser.one(".tile .note").text == f"{failed} failed ({failed / REQUESTS:.1%})"
     titles = {each.text for each in browser.all("h3")}
     assert {"Time to first byte", "Circuit build time", "Where a connection's time goes", "Guards"} <= titles
     counts = {
         row.find_element("css selector", "th").text: int(row.find_element("css selector", "td").text)
         for row in browser.all("#time-to-first-byte tbody tr")
     }
+    answered = [outcome.to_onion for outcome in outcomes if outcome.has_answer]
     assert counts == {
-        "all requests": REQUESTS * 19 // 20,
-        "to other destinations": REQUESTS * 15 // 20,
-        "to onion services": REQUESTS * 4 // 20,
+        "all requests": len(answered),
+        "to other destinations": answered.count(False),
+        "to onion services": answered.count(True),
     }
     browser.one("#request-1 > summary").click()
     names = [each.text for each in browser.all("#request-1 .span .name")]
@@ -230,10 +234,20 @@ def test_of_the_lab(browser: Browser, lab: Lab, onion_service: OnionService, web
     check_calm(browser, path)
 
 
-def run_requests(lab: Lab, service: OnionService, web_port: int, closed_port: int, file: Path) -> None:
+@dataclass
+class Outcome:
+    """What became of a request, as the program saw it."""
+
+    to_onion: bool
+    has_answer: bool = False
+    is_whole: bool = False
+
+
+def run_requests(lab: Lab, service: OnionService, web_port: int, closed_port: int, file: Path) -> list[Outcome]:
     """Trace requests to a web server, an onion service, and a port where nobody listens."""
 
-    def fetch(number: int) -> None:
+    def fetch(number: int) -> Outcome:
+        outcome = Outcome(to_onion=number % 5 == 0)
         host = service.address if number % 5 == 0 else f"127.0.0.1:{web_port}"
         if number % 20 == 7:
             host = f"127.0.0.1:{closed_port}"
@@ -242,11 +256,14 @@ def run_requests(lab: Lab, service: OnionService, web_port: int, closed_port: in
             session.proxies["http"] = f"socks5h://127.0.0.1:{lab.socks_port}"
             with session.get(f"http://{host}/?{number * 100}", stream=True, timeout=60) as answer:
                 span.add_event("first_byte")
+                outcome.has_answer = True
                 assert len(answer.content) > number * 100
+                outcome.is_whole = True
+        return outcome
 
     with (
         Tracer("program", FileExporter(file)) as tracer,
         trace_requests(tracer, control=lab.control, privacy=Privacy.LAB),
         ThreadPoolExecutor(8) as pool,
     ):
-        list(pool.map(fetch, range(REQUESTS)))
+        return list(pool.map(fetch, range(REQUESTS)))
