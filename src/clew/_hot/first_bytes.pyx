@@ -84,8 +84,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     EVENTS_AT_ONCE = 64
-    # States of a TCP connection in which the other side's end was received (Linux' include/net/tcp_states.h). The kernel
-    # counts that end as a byte.
+    # States of a TCP connection in which the other side's end was received (Linux' include/net/tcp_states.h).
     TCP_TIME_WAIT = 6
     TCP_CLOSE = 7
     TCP_CLOSE_WAIT = 8
@@ -112,15 +111,24 @@ cdef struct Watch:
     int64_t time_ns
 
 
+cdef bint ask(int fd, tcp_info* info) noexcept nogil:
+    """Ask the kernel about a TCP connection; whether it answered."""
+    cdef socklen_t size = sizeof(tcp_info)
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) == 0 and size >= CLEW_BYTES_RECEIVED_END
+
+
 cdef int64_t received(int fd) noexcept nogil:
-    """Bytes that a TCP connection has received, without its end; -1 if that is not known."""
-    cdef tcp_info info
-    cdef socklen_t size = sizeof(info)
-    if getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 or size < CLEW_BYTES_RECEIVED_END:
+    """Bytes that a TCP connection has received, without its end; -1 if that is not known.
+
+    The kernel counts the end as a byte, and reads the state before it reads the count: the end may come in between. So
+    a count is believed if the state that was read after it knows of no end.
+    """
+    cdef tcp_info first, second
+    if not ask(fd, &first) or not ask(fd, &second):
         return -1
-    if info.tcpi_state in (TCP_TIME_WAIT, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING):
-        return <int64_t> info.tcpi_bytes_received - 1
-    return <int64_t> info.tcpi_bytes_received
+    if second.tcpi_state in (TCP_TIME_WAIT, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING):
+        return <int64_t> second.tcpi_bytes_received - 1
+    return <int64_t> first.tcpi_bytes_received
 
 
 cdef int near_port(int fd) noexcept nogil:

@@ -125,6 +125,22 @@ def test_the_end_is_no_byte() -> None:
         assert first_bytes.noted == 0
 
 
+def test_the_end_right_after_the_handshake() -> None:
+    """As after a SOCKS reply that says no: the end is no byte, though it may come while the kernel is being asked."""
+    with watching() as first_bytes, socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(4000):
+            with socket.create_connection(listener.getsockname()) as near:
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT
+                far, _ = listener.accept()
+                ticket = begin(first_bytes, near, {0: 10})
+                far.sendall(b"x" * 10)
+                far.close()
+                assert len(near.recv(100)) == 10
+                assert near.recv(1) == b""
+                assert first_bytes.take(ticket) is None
+        assert first_bytes.noted == 0
+
+
 def test_a_byte_and_the_end_at_once() -> None:
     """The byte counts."""
     with watching() as first_bytes, connected() as (near, far):
