@@ -254,8 +254,9 @@ class StreamSpans:
             self.attach_span(stream)
         self._fail_step(stream, event)
         if span.is_recording:
-            span.set_attributes({"error.type": error_type(event.reason), "clew.unfinished": True})
-            if stream.state is not State.FAILED:
+            span.set_attribute("clew.unfinished", True)
+            if stream.state is not State.FAILED:  # tor has said why
+                span.set_attribute("error.type", error_type(event.reason))
                 span.set_status(status_of(State.WAITING, event.reason), self._explain(event.reason))
         self._finish(stream, span)
 

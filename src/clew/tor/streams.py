@@ -83,7 +83,7 @@ class Action(StrEnum):
     ANSWER = "the span in progress ends"
     FAIL = "the span in progress ends with tor's reason"
     END = "the span in progress and the stream's span end; without FAILED before, tor's reason says how"
-    LOSE = "all end with the reason of the loss, marked `clew.unfinished`"
+    LOSE = "all end with the reason of the loss, or of FAILED before, marked `clew.unfinished`"
     RESTART = "what was known is (lost), reason TOR_RESTARTED; then the event is taken as that of an unseen stream"
     NOTE = "an event on the stream's span"
 

@@ -367,6 +367,21 @@ def test_a_retry(mapper: TorMapper, captured: CapturedSpans) -> None:
     assert one(captured, "tor.stream").attributes["tor.stream.retries"] == 1
 
 
+def test_a_stream_that_has_failed_when_tor_goes(mapper: TorMapper, captured: CapturedSpans) -> None:
+    """Only CLOSED was still to come: it failed for tor's reason, not because the connection to tor was lost."""
+    feed(mapper, "0 STREAM 1 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:1 PURPOSE=USER\n1 STREAM 1 SENTCONNECT 7 a:1")
+    feed(mapper, "9 STREAM 1 FAILED 7 a:1 REASON=END REMOTE_REASON=MISC")
+    mapper.close("CONNECTION_LOST", T0 + 12 * MS)
+    assert outline(captured) == tree("""
+        tor.stream 0-12 ERROR misc
+          tor.stream.attach 0-1
+          tor.stream.connect 1-9 ERROR misc
+        """)
+    assert one(captured, "tor.stream").attributes["clew.unfinished"] is True
+    counts = mapper.counts.streams
+    assert (counts.opened, counts.failed, counts.lost, counts.open) == (1, 1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("lines", "status", "error_type"),
     [
