@@ -16,6 +16,8 @@ __all__ = ["Expected", "RawEvent", "expected_builds", "expected_streams", "read_
 # What is nobody's fault (control-spec 4.1.1 and 4.1.2; DETACHED is ours).
 _GIVEN_UP = {"DONE", "REQUESTED", "FINISHED", "IP_NOW_REDUNDANT", "DETACHED"}
 
+_STREAM_STEPS = ("NEW", "SENTCONNECT", "SUCCEEDED", "DETACHED", "FAILED")
+
 
 @dataclass
 class RawEvent:
@@ -67,10 +69,10 @@ def expected_streams(events: Sequence[RawEvent], end_ns: int, reason: str) -> It
         _, stream_id, status, *_ = event.words
         stream = streams.get(stream_id)
         if stream is None:
-            if status == "CLOSED":
-                continue  # nothing else was seen of it
+            if status not in _STREAM_STEPS:
+                continue  # it tells of nothing that begins: the end, a new address
             streams[stream_id] = stream = Expected(stream_id, event.time_ns, is_partial=status != "NEW")
-        if status in ("NEW", "SENTCONNECT", "SUCCEEDED", "DETACHED", "FAILED"):
+        if status in _STREAM_STEPS:
             if not stream.steps_ns or states[stream_id] != status:
                 stream.steps_ns.append(event.time_ns)
             states[stream_id] = status
@@ -96,31 +98,34 @@ def expected_streams(events: Sequence[RawEvent], end_ns: int, reason: str) -> It
 def expected_builds(events: Sequence[RawEvent], end_ns: int, reason: str) -> Iterator[Expected]:
     """The builds of circuits in one connection to tor."""
     builds: dict[str, Expected] = {}
-    known: set[str] = set()
+    last: dict[str, str] = {}  # the last word of CIRC of each circuit
     for event in events:
         if event.words[0] not in ("CIRC", "CIRC_MINOR"):
             continue
         _, circuit_id, status, *_ = event.words
         build = builds.get(circuit_id)
+        is_at_a_hop = build is not None and last.get(circuit_id) != "GUARD_WAIT"
         if build is None:
             begins = status in ("LAUNCHED", "EXTENDED", "GUARD_WAIT", "CANNIBALIZED")
-            if begins or (status in ("BUILT", "FAILED") and circuit_id not in known):
+            if begins or (status in ("BUILT", "FAILED") and circuit_id not in last):
                 is_partial = status not in ("LAUNCHED", "CANNIBALIZED")
                 builds[circuit_id] = build = Expected(circuit_id, event.time_ns, is_partial=is_partial)
         elif status == "EXTENDED":
             build.steps_ns.append(event.time_ns)
-        known.add(circuit_id)
+        if event.words[0] == "CIRC":
+            last[circuit_id] = status
         if build is not None and status in ("BUILT", "FAILED", "CLOSED"):
             cause = event.options.get("REASON")
             build.end(event.time_ns, Status.UNSET if status == "BUILT" else _status(cause), cause)
-            if status == "FAILED":
+            if status == "FAILED" and is_at_a_hop:
                 build.steps_ns.append(event.time_ns)
             yield builds.pop(circuit_id)
         if status in ("FAILED", "CLOSED"):
-            known.discard(circuit_id)
+            last.pop(circuit_id, None)
     for build in builds.values():
         build.lose(end_ns, reason)
-        build.steps_ns.append(end_ns)
+        if last.get(build.id) != "GUARD_WAIT":
+            build.steps_ns.append(end_ns)
         yield build
 
 

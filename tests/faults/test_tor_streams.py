@@ -17,15 +17,18 @@ from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from clew import FileExporter, SpanRecord, Status, Tracer
+from clew import FileExporter, MemoryExporter, SpanRecord, Status, Tracer
 from clew.otlp import decode_json
 from clew.tor.control import ControlClient
+from clew.tor.events import parse_event
 from clew.tor.mapper import EVENTS, TorMapper
 from clew.tor.privacy import Privacy
+from clew.tor.wire import Reply, ReplyLine
 from tests.tor_expected import Expected, RawEvent, expected_builds, expected_streams, read_event
 
 if TYPE_CHECKING:
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from clew.tor.events import StreamEvent
     from clew.tor.lab import Lab
     from clew.tor.mapper import MapperCounts
-    from clew.tor.wire import Reply
 
 pytestmark = [pytest.mark.tor, pytest.mark.timeout(300)]
 
@@ -47,6 +49,7 @@ STREAMS_PER_CIRCUIT = 4
 THREADS = 40
 HELD = 12  # streams that are open when something breaks
 RELAY = "exit2"  # is killed
+STEPS = ("tor.stream.attach", "tor.stream.connect", "tor.stream.resolve", "tor.stream.transfer")
 MS = 1_000_000
 ANSWER = b"y" * 500
 # A valid address (its key is the base point of the curve) that nobody publishes.
@@ -443,11 +446,10 @@ class Soak:
     stats: Stats
     memory: list[Memory]  # before the first round, and after each
 
-    def of(self, run: Run, name: str) -> list[SpanRecord]:
-        """The spans of that name of one connection to tor, the oldest first."""
+    def of(self, run: Run) -> list[SpanRecord]:
+        """The spans of one connection to tor."""
         before = max((other.end_ns for other in self.runs if other.end_ns < run.end_ns), default=0)
-        records = [r for r in self.records if r.name == name and before < r.end_time_ns <= run.end_ns]
-        return sorted(records, key=lambda record: (record.start_time_ns, record.end_time_ns))
+        return in_order(record for record in self.records if before < record.end_time_ns <= run.end_ns)
 
 
 @pytest.fixture(scope="module")
@@ -501,6 +503,10 @@ def soak(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Soak:
         )
 
 
+def in_order(records: Iterable[SpanRecord]) -> list[SpanRecord]:
+    return sorted(records, key=lambda record: (record.start_time_ns, record.end_time_ns))
+
+
 def read(path: Path) -> list[SpanRecord]:
     return [record for line in path.read_bytes().splitlines() for record in decode_json(line)]
 
@@ -525,16 +531,7 @@ def test_every_stream_is_one_span(soak: Soak) -> None:
     """With the times, the status and the reason that tor's own events give, however it ended; its steps join up."""
     causes = Counter[object]()
     for run in soak.runs:
-        names = ("attach", "connect", "resolve", "transfer")
-        steps = by_parent(step for name in names for step in soak.of(run, f"tor.stream.{name}"))
-        expected = expected_streams(run.events(), run.end_ns, run.reason)
-        for record, stream in compare(soak.of(run, "tor.stream"), expected, "tor.stream"):
-            causes[record.attributes.get("error.type")] += 1
-            own = sorted(steps[record.span_id], key=lambda step: (step.start_time_ns, step.end_time_ns))
-            assert all(before.end_time_ns == after.start_time_ns for before, after in itertools.pairwise(own))
-            if not stream.is_partial:
-                times = [own[0].start_time_ns, *(step.end_time_ns for step in own)]
-                assert is_near(times, stream.steps_ns), stream
+        causes += check_streams(soak.of(run), expected_streams(run.events(), run.end_ns, run.reason))
     assert causes[None] > STREAMS / 2
     # A destination that refuses (older tors say so), an address that nobody publishes, a program that gives up, a
     # circuit that breaks, a connection to tor that breaks.
@@ -546,24 +543,69 @@ def test_every_circuit_is_one_span(soak: Soak) -> None:
     """The same for builds of circuits, and for their hops."""
     causes = Counter[object]()
     for run in soak.runs:
-        hops = by_parent(soak.of(run, "tor.circuit.extend"))
-        expected = expected_builds(run.events(), run.end_ns, run.reason)
-        for record, build in compare(soak.of(run, "tor.circuit.build"), expected, "tor.circuit"):
-            causes[record.attributes.get("error.type")] += 1
-            assert is_near([hop.end_time_ns for hop in hops[record.span_id]], build.steps_ns), build
+        causes += check_builds(soak.of(run), expected_builds(run.events(), run.end_ns, run.reason))
     assert causes[None] > CIRCUITS
     assert min(causes["destroyed"], causes["connection_lost"]) > 0
 
 
-def compare(records: list[SpanRecord], expected: Iterable[Expected], prefix: str) -> list[tuple[SpanRecord, Expected]]:
-    """That spans are what they must be. Returns: each with what was expected of it."""
+def test_whenever_one_comes_and_goes(soak: Soak) -> None:
+    """The same for whoever had watched tor for any piece of that time."""
+    random = Random(4)
+    for run in soak.runs:
+        lines = run.path.read_text().splitlines()
+        for size in (5, 30, 100, 400, 1500):
+            begin = random.randrange(len(lines))
+            piece = [line.split(" ", 1) for line in lines[begin : begin + size]]
+            reason = random.choice(("CONNECTION_LOST", "DETACHED"))
+            end_ns = int(piece[-1][0]) + MS
+            memory = MemoryExporter()
+            with Tracer("tor", memory) as tracer:
+                mapper = TorMapper(tracer, Privacy.LAB)
+                for time_ns, text in piece:
+                    mapper.handle(parse_event(Reply(650, (ReplyLine(text),)), int(time_ns)))
+                mapper.close(reason, end_ns)
+            records = in_order(memory.records)
+            events = [read_event(text, int(time_ns)) for time_ns, text in piece]
+            check_streams(records, expected_streams(events, end_ns, reason))
+            check_builds(records, expected_builds(events, end_ns, reason))
+
+
+def check_streams(records: list[SpanRecord], expected: Iterable[Expected]) -> Counter[object]:
+    """That streams and their steps are what they must be. Returns: how many have ended why."""
+    steps = by_parent(record for record in records if record.name in STEPS)
+    causes = Counter[object]()
+    for record, stream in compare(records, "tor.stream", "tor.stream", expected):
+        causes[record.attributes.get("error.type")] += 1
+        own = steps[record.span_id]
+        assert all(before.end_time_ns == after.start_time_ns for before, after in itertools.pairwise(own))
+        if not stream.is_partial:
+            times = [own[0].start_time_ns, *(step.end_time_ns for step in own)]
+            assert is_near(times, stream.steps_ns), stream
+    return causes
+
+
+def check_builds(records: list[SpanRecord], expected: Iterable[Expected]) -> Counter[object]:
+    """The same for builds of circuits and their hops."""
+    hops = by_parent(record for record in records if record.name == "tor.circuit.extend")
+    causes = Counter[object]()
+    for record, build in compare(records, "tor.circuit.build", "tor.circuit", expected):
+        causes[record.attributes.get("error.type")] += 1
+        assert is_near([hop.end_time_ns for hop in hops[record.span_id]], build.steps_ns), build
+    return causes
+
+
+def compare(
+    records: list[SpanRecord], name: str, prefix: str, expected: Iterable[Expected]
+) -> list[tuple[SpanRecord, Expected]]:
+    """That spans of that name are what they must be. Returns: each with what was expected of it."""
     found, wanted = defaultdict(list), defaultdict(list)
     for record in records:
-        found[str(record.attributes[f"{prefix}.id"])].append(record)
+        if record.name == name:
+            found[str(record.attributes[f"{prefix}.id"])].append(record)
     for each in sorted(expected, key=lambda each: each.start_ns):
         wanted[each.id].append(each)
     assert {name: len(group) for name, group in found.items()} == {name: len(group) for name, group in wanted.items()}
-    pairs = [pair for name in found for pair in zip(found[name], wanted[name], strict=True)]
+    pairs = [pair for each_id in found for pair in zip(found[each_id], wanted[each_id], strict=True)]
     for record, each in pairs:
         assert is_near([record.start_time_ns, record.end_time_ns], [each.start_ns, each.end_ns]), each
         assert (record.status, record.attributes.get("error.type")) == (each.status, each.error_type), each
