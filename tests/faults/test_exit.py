@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.asleep import wait_until_asleep
 from tests.faults.conftest import judge, start
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def test_ctrl_c_ends_a_flush() -> None:
     assert process.stdout is not None
     for _ in range(2):
         assert process.stdout.readline() == "waiting\n"
+        wait_until_asleep(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
     judge(process)

@@ -22,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from clew import ConfigurationError, OtlpExporter, Tracer
 from clew.exporters import _otlp_sender
+from tests.asleep import wait_until_asleep
 from tests.faults.conftest import judge, start
 from tests.grpc_receiver import GrpcReceiver
 from tests.otlp_receiver import Receiver, at_once, drip, early, hang, hang_up, raw, reply, reset
@@ -652,6 +653,7 @@ def test_ctrl_c_while_a_receiver_hangs() -> None:
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
+        wait_until_asleep(process.pid)
         process.send_signal(signal.SIGINT)
         assert judge(process) == "interrupted\n"
 

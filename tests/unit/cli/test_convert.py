@@ -16,6 +16,7 @@ import pytest
 from clew.cli import convert
 from clew.cli.main import main
 from clew.formats import FORMATS, TraceFile, by_trace, records_of
+from tests.asleep import wait_until_asleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,6 +158,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, name: str) -> None:
         with source.open("wb") as pipe:  # as soon as it reads this one, it has read the other
             pipe.write((DATA / "gotor.json").read_bytes())
             pipe.flush()
+            wait_until_asleep(process.pid)
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
         assert process.stderr is not None
