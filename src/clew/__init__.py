@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING
 from clew._hot import CURRENT, Span, current_span, use_span
 from clew._version import __version__
 from clew.errors import ClewError, ConfigurationError, DecodeError, ExportError
-from clew.exporters import (
-    FileExporter,
-    MemoryExporter,
-    MultiExporter,
-    NoopExporter,
-    OtlpExporter,
-    StdoutExporter,
-    WriterExporter,
-)
+from clew.exporters.noop import NoopExporter
 from clew.model import Event, Link, Resource, Scope, SpanContext, SpanKind, SpanLimits, SpanRecord, Stats, Status
 from clew.otlp import Batch
 from clew.propagation import attach, carry, extract, get_baggage, inject, with_baggage
@@ -42,6 +34,12 @@ from clew.tracer import Tracer
 
 if TYPE_CHECKING:
     from clew.configuration import configure, flush_on_sigterm, get_tracer
+    from clew.exporters.file import FileExporter
+    from clew.exporters.memory import MemoryExporter
+    from clew.exporters.multi import MultiExporter
+    from clew.exporters.otlp import OtlpExporter
+    from clew.exporters.stdout import StdoutExporter
+    from clew.exporters.writer import WriterExporter
     from clew.keeping import FlightRecorder, TailSample
 
 __all__ = [
@@ -98,10 +96,16 @@ __all__ = [
 ]
 
 
-# What few programs use is loaded when they do: `import clew` is to be quick.
+# What not every program uses is loaded when it does: `import clew` is to be quick.
 _LAZY = {
+    "FileExporter": "clew.exporters.file",
     "FlightRecorder": "clew.keeping",
+    "MemoryExporter": "clew.exporters.memory",
+    "MultiExporter": "clew.exporters.multi",
+    "OtlpExporter": "clew.exporters.otlp",
+    "StdoutExporter": "clew.exporters.stdout",
     "TailSample": "clew.keeping",
+    "WriterExporter": "clew.exporters.writer",
     "configure": "clew.configuration",
     "flush_on_sigterm": "clew.configuration",
     "get_tracer": "clew.configuration",
@@ -115,3 +119,7 @@ def __getattr__(name: str) -> object:
 
     value = globals()[name] = getattr(import_module(_LAZY[name]), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from clew.errors import ConfigurationError
-from clew.exporters import FileExporter, MultiExporter, NoopExporter, StdoutExporter
+from clew.exporters.file import FileExporter
+from clew.exporters.multi import MultiExporter
+from clew.exporters.noop import NoopExporter
+from clew.exporters.stdout import StdoutExporter
 from clew.model import SpanLimits
 from clew.pipeline import close_all, flush_all
 from clew.propagation import PROPAGATORS, set_propagators

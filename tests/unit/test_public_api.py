@@ -37,7 +37,14 @@ def test_every_public_name_is_there_and_listed() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("module", ["exporters", "model", "propagation", "protocols", "samplers", "testing", "tracer"])
+def test_what_is_loaded_later_is_listed_too() -> None:
+    """For who explores at a prompt, in a program that has used nothing yet."""
+    code = "import clew; print(sorted(set(clew.__all__) - set(dir(clew))), 'FileExporter' in vars(clew))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "False"]
+
+
+@pytest.mark.parametrize("module", ["model", "propagation", "protocols", "samplers", "testing", "tracer"])
 def test_public_modules_declare_what_is_public(module: str) -> None:
     """`__all__` names what exists."""
     there = sys.modules[f"clew.{module}"]

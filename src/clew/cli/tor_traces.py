@@ -6,7 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from clew.exporters import FileExporter
+from clew.exporters.file import FileExporter
 from clew.limits import BATCH_DELAY_SECONDS, QUEUE_BYTES
 from clew.tor.mapper import TorMapper
 from clew.tor.protection import protect

@@ -44,7 +44,7 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 # What stands before bytes, by the number of their field and their size, where both are small: nearly always.
 _HEADS: Final = [[bytes((number << 3 | _BYTES, size)) for size in range(0x80)] for number in range(16)]
 _KNOWN_CHARACTERS: Final = 64  # longer texts are not remembered
-_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+_SURROGATES: Final = "[\ud800-\udfff]"
 # What a status of CANCELLED travels as, see model.Status.
 _CANCELLED: Final = ("clew.status", "cancelled")
 
@@ -263,7 +263,7 @@ def encode_text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return _SURROGATES.sub("\ufffd", text).encode()
+        return re.sub(_SURROGATES, "\ufffd", text).encode()
 
 
 def _text(number: int, text: str) -> bytes:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from clew.errors import CircuitError, ConfigurationError, ControlAuthenticationError, TorError
-from clew.exporters import MemoryExporter
+from clew.exporters.memory import MemoryExporter
 from clew.tor.address import ControlAddress
 from clew.tor.circuit_mapper import CircuitMapper
 from clew.tor.doctor_clock import check_clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clew.errors import ConfigurationError, ExportError
-from clew.exporters import MultiExporter
+from clew.exporters.multi import MultiExporter
 from clew.tor.privacy import Privacy, PrivacyFilter
 from clew.tor.scrub import Scrubber
 from clew.tracer import Tracer
