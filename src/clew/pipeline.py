@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -76,9 +75,9 @@ class _Process:
         self.lost_seen = 0  # the queue's lost_total when flush last told of it
         self.waiters: list[tuple[float, LockType]] = []  # (value of `settled` waited for, lock to release then)
 
-    def release(self, settled: float) -> None:
-        """Let those go on who waited for `settled` spans or fewer."""
-        for waiter in tuple(self.waiters):
+    def release(self, waiters: tuple[tuple[float, LockType], ...], settled: float) -> None:
+        """Let those of them go on who waited for `settled` spans or fewer."""
+        for waiter in waiters:
             if waiter[0] <= settled:
                 # Whoever waits removes the waiter too, when its time is up.
                 try:
@@ -173,14 +172,16 @@ class Pipeline:
         finally:
             process.running = False
             process.worker = 0
-            process.release(_INFINITY)
+            process.release(tuple(process.waiters), _INFINITY)
 
     def _work_once(self, process: _Process) -> bool:
         """Deliver one batch; False when there is nothing more to do for ever."""
-        # Read before the queue is: what ended until then is in it.
+        # Read before the queue is: what ended until then is in it. Who comes to wait after that wakes us up, and is let
+        # go by the next look, at the queue and at what the stages hold.
         finishing = self._closing or (self._abandoned and self._queue.stats().open == 0)
-        found = self._deliver(process, 0.0 if finishing or process.waiters else self._batch_delay)
-        process.release(process.settled if found else sys.maxsize)
+        waiters = tuple(process.waiters)
+        found = self._deliver(process, 0.0 if finishing or waiters else self._batch_delay)
+        process.release(waiters, process.settled)
         return found or not finishing
 
     def _deliver(self, process: _Process, timeout: float) -> bool:

@@ -40,6 +40,8 @@ def fork(child):
         try:
             child()
             status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
     return pid

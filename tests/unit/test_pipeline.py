@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clew import ExportError, MemoryExporter, NoopExporter, ProbabilitySample, Tracer, current_span
+from clew import ExportError, MemoryExporter, NoopExporter, ProbabilitySample, TailSample, Tracer, current_span
 from clew.limits import GIVE_UP_SECONDS, KIB
 from clew.pipeline import time_left
 
 if TYPE_CHECKING:
     from clew import Batch
+    from clew.pipeline import _Process
 
 SECONDS = 30.0
 
@@ -76,6 +77,41 @@ def test_flush_delivers_what_ended_so_far() -> None:
         stats = tracer.stats()
         assert (stats.started, stats.ended, stats.exported, stats.queued) == (3, 3, 3, 0)
         assert tracer.flush(SECONDS), "nothing to deliver is everything delivered"
+
+
+@pytest.mark.parametrize("sampler", [None, TailSample(probability=1)], ids=["plain", "stages"])
+def test_a_flush_that_comes_when_the_worker_has_found_nothing(sampler: TailSample | None) -> None:
+    """It is not let go by that look into the queue, which was before what it is to deliver."""
+    exporter = Gate()
+    with Tracer("test", exporter, sampler, batch_delay=3600) as tracer:
+        pipeline = tracer._pipeline
+        here = pipeline._here()
+        deliver = pipeline._deliver
+        flushed: list[bool] = []
+
+        def flush() -> None:
+            make_spans(tracer, 1)
+            flushed.append(tracer.flush(SECONDS))
+
+        late = threading.Thread(target=flush)
+
+        def deliver_and_dawdle(process: _Process, timeout: float) -> bool:
+            found = deliver(process, timeout)
+            if not found and late.ident is None:
+                late.start()
+                while not here.waiters:
+                    assert late.is_alive()
+            return found
+
+        pipeline._deliver = deliver_and_dawdle  # type: ignore[method-assign]
+        pipeline.start_worker()
+        pipeline._queue.wake()
+        assert exporter.entered.wait(SECONDS)
+        late.join(0.1)  # as long as the exporter is at it there is nothing to return for
+        exporter.open.set()
+        late.join()
+        assert flushed == [True]
+        assert len(exporter.records) == 1
 
 
 def test_a_full_batch_does_not_wait_for_a_flush() -> None:
