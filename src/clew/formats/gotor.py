@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import DecodeError
-from clew.formats.json_values import from_json, value_from_json
+from clew.formats.json_values import from_json, list_of, value_from_json
 from clew.formats.otel_tags import untag
 from clew.model import Event, Resource, SpanKind, SpanRecord, Status
 
@@ -67,7 +67,7 @@ def span_from_object(value: Mapping[str, Any]) -> SpanRecord:
         status=status or Status.UNSET,
         status_description=str(description),
         attributes=attributes,
-        events=tuple(map(_event, _list(value.get("Events")))),
+        events=tuple(map(_event, list_of(value.get("Events")))),
         trace_state=told.trace_state,
         dropped_attributes=told.dropped_attributes,
         dropped_events=told.dropped_events,
@@ -138,14 +138,6 @@ def _event(value: Any) -> Event:
     if not isinstance(value, dict):
         raise DecodeError("an event is no object")
     return Event(_text(value.get("Name", "")), _time_ns(value.get("Timestamp")), from_json(value.get("Attributes")))
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:  # how Go writes an empty slice
-        return []
-    if not isinstance(value, list):
-        raise DecodeError("events are no array")
-    return value
 
 
 def _text(value: Any) -> str:
